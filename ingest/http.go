@@ -1,0 +1,199 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/netip"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/runnel-media/runnel/auth"
+	"github.com/runnel-media/runnel/internal/flv"
+	"github.com/runnel-media/runnel/internal/name"
+	"github.com/runnel-media/runnel/stream"
+)
+
+// ServeHTTP publishes the FLV in the body of a POST or PUT to /app/name.flv,
+// for as long as the body lasts. The stream's vhost is that of a query
+// parameter vhost=; a token is taken from token= or an Authorization header.
+//
+// The answer comes at the body's end: 204 if it was FLV, 400 if not, 408 if
+// nothing came for IdleTimeout. Before it: 401 and 403 to who may not publish,
+// 404 for a name that cannot be, 409 for a stream that has a publisher, 415
+// for another type of content.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost && r.Method != http.MethodPut {
+		w.Header().Set("Allow", "POST, PUT")
+		http.Error(w, "publish by POST or PUT", http.StatusMethodNotAllowed)
+		return
+	}
+	file, ok := strings.CutSuffix(r.URL.Path, ".flv")
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	if !isFLV(r.Header.Get("Content-Type")) {
+		http.Error(w, "the content must be video/x-flv", http.StatusUnsupportedMediaType)
+		return
+	}
+	// A page of another site must not publish in its visitor's name, or from
+	// the visitor's machine.
+	var origins http.CrossOriginProtection
+	if err := origins.Check(r); err != nil {
+		http.Error(w, "not allowed from this origin", http.StatusForbidden)
+		return
+	}
+	req, err := httpRequest(r, file)
+	if err != nil {
+		http.Error(w, "bad stream name", http.StatusNotFound)
+		return
+	}
+	u := &upload{rc: http.NewResponseController(w)}
+	if !s.addUpload(u) {
+		s.answer(w, r, req, ErrServerClosed)
+		return
+	}
+	defer s.removeUpload(u)
+	s.answer(w, r, req, s.receive(r, req, u))
+}
+
+// receive publishes the body. It returns nil at its end.
+func (s *Server) receive(r *http.Request, req *auth.Request, u *upload) error {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	o := s.options()
+	o.OnEvict = u.evict
+	pub, err := s.Publish(ctx, req, &o)
+	if err != nil {
+		return err
+	}
+	log := s.log().With("stream", req.Stream, "remote", req.Remote)
+	log.Info("ingest: publishing over HTTP")
+	u.body, u.session, u.idle = r.Body, pub.Session(), or(s.IdleTimeout, defaultIdleTimeout)
+	_ = u.rc.SetReadDeadline(time.Now().Add(or(s.FirstPacketTimeout, defaultFirstPacketTimeout))) // not behind every middleware
+	err = readFLV(u, pub)
+	if evicted := u.reason(); evicted != nil {
+		err = evicted
+	}
+	_ = pub.Close()
+	pub.Session().Close(err)
+	log.Info("ingest: publisher left", "err", err)
+	return err
+}
+
+// readFLV returns nil at the end of a body of which something was understood.
+func readFLV(u *upload, pub *stream.Publisher) error {
+	err := (&flv.Reader{R: u, Demuxer: &flv.Demuxer{Sink: pub}}).ReadAll()
+	switch {
+	case err == nil && u.read == 0:
+		return flv.ErrMalformed
+	case errors.Is(err, stream.ErrUnsupported) && len(pub.Stream().Tracks()) > 0:
+		return nil // the other track was carried
+	}
+	return err
+}
+
+// httpRequest makes the authorizer's question of a request for a stream.
+func httpRequest(r *http.Request, streamPath string) (*auth.Request, error) {
+	q := r.URL.Query()
+	dir, file := path.Split(strings.TrimPrefix(streamPath, "/"))
+	req := &auth.Request{
+		Action:   auth.Publish,
+		Protocol: "http-flv",
+		TLS:      r.TLS,
+		VHost:    q.Get("vhost"),
+		App:      strings.TrimSuffix(dir, "/"),
+		Name:     file,
+		RawQuery: r.URL.RawQuery,
+		PageURL:  r.Referer(),
+		Origin:   r.Header.Get("Origin"),
+		Token:    q.Get("token"),
+	}
+	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		req.Remote = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
+		req.Token = strings.TrimSpace(token)
+	}
+	if user, password, ok := r.BasicAuth(); ok {
+		req.User, req.Password = user, password
+	}
+	if req.VHost == name.DefaultVHost {
+		req.VHost = ""
+	}
+	if strings.Contains(req.VHost, "/") {
+		return nil, name.ErrName
+	}
+	var err error
+	req.Stream, err = name.Join(req.VHost, req.App, req.Name)
+	return req, err
+}
+
+// isFLV reports whether a request may hold FLV: it says so, or does not say.
+func isFLV(contentType string) bool {
+	if contentType == "" {
+		return true
+	}
+	t, _, err := mime.ParseMediaType(contentType)
+	if err != nil {
+		return false
+	}
+	switch t {
+	case "video/x-flv", "video/flv", "application/octet-stream",
+		"application/x-www-form-urlencoded": // what curl calls everything
+		return true
+	}
+	return false
+}
+
+// answer ends the request with the status that stands for err. It is the
+// table from errors to statuses.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, req *auth.Request, err error) {
+	if err == nil {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	if r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close") // nobody reads the rest of the body
+	}
+	var redirect *auth.Redirect
+	switch {
+	case errors.As(err, &redirect):
+		http.Redirect(w, r, redirect.Location, http.StatusTemporaryRedirect)
+	case errors.Is(err, auth.ErrDenied):
+		if req.Token == "" && req.User == "" {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="runnel"`)
+			http.Error(w, "a token is needed", http.StatusUnauthorized)
+			return
+		}
+		http.Error(w, "not allowed", http.StatusForbidden)
+	case errors.Is(err, stream.ErrName):
+		http.Error(w, "bad stream name", http.StatusNotFound)
+	case errors.Is(err, stream.ErrBusy), errors.Is(err, stream.ErrReplaced):
+		http.Error(w, "the stream has another publisher", http.StatusConflict)
+	case errors.Is(err, stream.ErrKicked):
+		http.Error(w, "ended by the operator", http.StatusForbidden)
+	case errors.Is(err, stream.ErrClosed):
+		http.Error(w, "the server is shutting down", http.StatusServiceUnavailable)
+	case errors.Is(err, stream.ErrUnsupported):
+		http.Error(w, "the codecs are not supported", http.StatusUnsupportedMediaType)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		http.Error(w, "nothing came for too long", http.StatusRequestTimeout)
+	case errors.Is(err, flv.ErrMalformed), errors.Is(err, io.ErrUnexpectedEOF):
+		http.Error(w, "this is not FLV", http.StatusBadRequest)
+	default:
+		http.Error(w, "cannot publish", http.StatusInternalServerError)
+	}
+}
+
+func or(d, otherwise time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return otherwise
+}
