@@ -1,0 +1,133 @@
+package deliver
+
+import (
+	"errors"
+	"net/http"
+	"net/netip"
+	"path"
+	"strings"
+
+	"github.com/runnel-media/runnel/auth"
+	"github.com/runnel-media/runnel/internal/name"
+	"github.com/runnel-media/runnel/stream"
+)
+
+// ServeHTTP answers GET (and HEAD and OPTIONS) of the paths in the package
+// comment. A token comes as query parameter "token" or as a bearer token, a
+// virtual host as query parameter "vhost". Refusals are 400 for a bad name, 401
+// or 403, 404 for a stream that is not live, 415 for codecs that the container
+// cannot carry, and 503.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.allowOrigin(w.Header())
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+	case http.MethodOptions:
+		w.Header().Set("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")
+		w.Header().Set("Access-Control-Allow-Headers", "Authorization, Range")
+		w.WriteHeader(http.StatusNoContent)
+		return
+	default:
+		w.Header().Set("Allow", "GET, HEAD, OPTIONS")
+		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
+		return
+	}
+	ext := path.Ext(r.URL.Path)
+	c, ok := httpContainer(ext)
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	websocket := isUpgrade(r)
+	req, err := httpRequest(r, strings.TrimSuffix(r.URL.Path, ext))
+	if err != nil {
+		http.Error(w, "bad stream name", http.StatusBadRequest)
+		return
+	}
+	req.Protocol = "http-" + string(c)
+	if websocket {
+		req.Protocol = "ws-" + string(c)
+	}
+	p, err := s.admit(r.Context(), req, c, websocket)
+	if err != nil {
+		s.refuse(w, r, req, err)
+		return
+	}
+	switch {
+	case r.Method == http.MethodHead:
+		s.leave(p)
+		p.header(w.Header())
+	case websocket:
+		p.serveWebSocket(w, r)
+	case r.ProtoMajor == 1:
+		p.hijack(w, r)
+	default:
+		p.serveResponse(w, r)
+	}
+}
+
+// httpRequest makes the authorizer's question of a request for a stream.
+func httpRequest(r *http.Request, streamPath string) (*auth.Request, error) {
+	q := r.URL.Query()
+	dir, file := path.Split(strings.TrimPrefix(streamPath, "/"))
+	req := &auth.Request{
+		Action:   auth.Play,
+		TLS:      r.TLS,
+		VHost:    q.Get("vhost"),
+		App:      strings.TrimSuffix(dir, "/"),
+		Name:     file,
+		RawQuery: r.URL.RawQuery,
+		PageURL:  r.Referer(),
+		Origin:   r.Header.Get("Origin"),
+		Token:    q.Get("token"),
+	}
+	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		req.Remote = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
+		req.Token = strings.TrimSpace(token)
+	}
+	if user, password, ok := r.BasicAuth(); ok {
+		req.User, req.Password = user, password
+	}
+	if req.VHost == name.DefaultVHost {
+		req.VHost = ""
+	}
+	var err error
+	req.Stream, err = name.Join(req.VHost, req.App, req.Name)
+	return req, err
+}
+
+// refuse answers a player that may not or cannot play. It is the table from
+// errors to statuses.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, req *auth.Request, err error) {
+	var redirect *auth.Redirect
+	switch {
+	case errors.As(err, &redirect):
+		http.Redirect(w, r, redirect.Location, http.StatusFound)
+	case errors.Is(err, auth.ErrDenied):
+		if req.Token == "" && req.User == "" {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="runnel"`)
+			http.Error(w, "a token is needed", http.StatusUnauthorized)
+			return
+		}
+		http.Error(w, "not allowed", http.StatusForbidden)
+	case errors.Is(err, stream.ErrNotFound):
+		http.Error(w, "no such stream", http.StatusNotFound)
+	case errors.Is(err, stream.ErrUnsupported):
+		http.Error(w, "the stream's codecs cannot be sent in this container", http.StatusUnsupportedMediaType)
+	case errors.Is(err, ErrServerClosed), errors.Is(err, errFull):
+		w.Header().Set("Retry-After", "5")
+		http.Error(w, "no room", http.StatusServiceUnavailable)
+	default:
+		s.log().Error("deliver: cannot play", "stream", req.Stream, "remote", req.Remote, "err", err)
+		http.Error(w, "cannot play", http.StatusServiceUnavailable)
+	}
+}
+
+// header describes the media. A live response is never to be kept.
+func (p *playing) header(h http.Header) {
+	k := p.feed.key
+	k.container.describe(h, k.sendable())
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+}

@@ -1,0 +1,185 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/runnel-media/runnel/auth"
+	"github.com/runnel-media/runnel/internal/fanout"
+	"github.com/runnel-media/runnel/stream"
+)
+
+// A Server delivers the streams of a Hub. Set its fields before first use; all
+// methods may be called from many goroutines at once.
+type Server struct {
+	Hub  *stream.Hub
+	Auth auth.Authorizer // asked for auth.Play; nil refuses everybody
+	Log  *slog.Logger    // nil: slog.Default()
+
+	// WriteInterval is the longest time that a player's data is held back so
+	// that one write covers several frames. It trades delay for CPU; see
+	// docs/performance.md. 0: every frame is sent at once.
+	WriteInterval time.Duration
+
+	// Wait is how long a player waits for a stream that nobody publishes yet
+	// before it is refused. 0: not at all.
+	Wait time.Duration
+
+	// A player further behind than MaxLag (default 5 s) or MaxLagBytes (16
+	// MiB) skips to the newest key frame, one that takes no byte for
+	// StallTimeout (10 s) is dropped.
+	MaxLag       time.Duration
+	MaxLagBytes  int
+	StallTimeout time.Duration
+
+	// AllowOrigin is sent as Access-Control-Allow-Origin. "" is "*", which
+	// lets pages of any site play (never with their visitor's cookies); "-"
+	// sends no such header.
+	AllowOrigin string
+
+	// MaxPlayers bounds the players that are served at once; 0: no bound.
+	MaxPlayers int
+
+	mu      sync.Mutex
+	closed  bool
+	feeds   map[feedKey]*feed
+	players map[*playing]struct{}
+	empty   chan struct{} // closed when players is empty; made by Shutdown
+}
+
+// ErrServerClosed is returned to players that come after Shutdown or Close. It
+// is a net.ErrClosed.
+var ErrServerClosed = fmt.Errorf("deliver: server closed: %w", stream.ErrClosed)
+
+var errFull = errors.New("deliver: too many players")
+
+// Shutdown refuses new players, lets those that play have what is due to them,
+// and ends them. It returns when all are gone; those that are left when ctx
+// ends are cut off, and the error is ctx's.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.closed = true
+	if s.empty == nil {
+		s.empty = make(chan struct{})
+		if len(s.players) == 0 {
+			close(s.empty)
+		}
+	}
+	empty := s.empty
+	for _, f := range s.feeds {
+		f.stop()
+	}
+	s.mu.Unlock()
+	select {
+	case <-empty:
+		return nil
+	case <-ctx.Done():
+		s.cut()
+		return ctx.Err()
+	}
+}
+
+// Close refuses new players and cuts off those that play.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.cut()
+	return nil
+}
+
+func (s *Server) cut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p := range s.players {
+		p.interrupt(ErrServerClosed)
+	}
+}
+
+// enter counts a player in; the first of its kind starts the feed.
+func (s *Server) enter(p *playing, key feedKey) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return ErrServerClosed
+	case s.MaxPlayers > 0 && len(s.players) >= s.MaxPlayers:
+		return errFull
+	}
+	f := s.feeds[key]
+	if f == nil {
+		f = newFeed(s, key)
+		if s.feeds == nil {
+			s.feeds = make(map[feedKey]*feed)
+		}
+		s.feeds[key] = f
+	}
+	f.viewers++
+	p.feed = f
+	if s.players == nil {
+		s.players = make(map[*playing]struct{})
+	}
+	s.players[p] = struct{}{}
+	return nil
+}
+
+// leave counts a player out; the last of its kind ends the feed.
+func (s *Server) leave(p *playing) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.players[p]; !ok {
+		return
+	}
+	delete(s.players, p)
+	f := p.feed
+	if f.viewers--; f.viewers == 0 {
+		f.stop()
+		if s.feeds[f.key] == f {
+			delete(s.feeds, f.key)
+		}
+	}
+	if s.empty != nil && len(s.players) == 0 {
+		select {
+		case <-s.empty:
+		default:
+			close(s.empty)
+		}
+	}
+}
+
+// newLog returns a log with the server's bounds.
+func (s *Server) newLog(st *stream.Stream) *fanout.Log {
+	return &fanout.Log{
+		Interval: s.WriteInterval,
+		MaxLag:   s.MaxLag,
+		MaxBytes: s.MaxLagBytes,
+		Stall:    s.StallTimeout,
+		Latency: func(d time.Duration, n int) {
+			st.Latency.Observe(d, n)
+			s.Hub.Latency.Observe(d, n)
+		},
+	}
+}
+
+func (s *Server) log() *slog.Logger {
+	if s.Log != nil {
+		return s.Log
+	}
+	return slog.Default()
+}
+
+func (s *Server) allowOrigin(h http.Header) {
+	switch s.AllowOrigin {
+	case "":
+		h.Set("Access-Control-Allow-Origin", "*")
+	case "-":
+	default:
+		h.Set("Access-Control-Allow-Origin", s.AllowOrigin)
+		h.Add("Vary", "Origin")
+	}
+}
