@@ -1,0 +1,229 @@
+// Mediaserver is a live media server in one command. Started without arguments
+// it publishes a demo stream and serves a page that plays it:
+//
+//	go run ./examples/mediaserver
+//
+// Publish with ffmpeg or OBS to rtmp://localhost:1935/live/NAME, and watch
+// NAME on the page, at rtmp://localhost:1935/live/NAME, or at
+// http://localhost:8080/live/NAME.flv.
+//
+// Without -publish-token only this machine may publish; playing is open. Every
+// flag can be set by the environment too: -write-interval by
+// RUNNEL_WRITE_INTERVAL.
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/runnel-media/runnel/deliver"
+	"github.com/runnel-media/runnel/ingest"
+	"github.com/runnel-media/runnel/internal/config"
+	"github.com/runnel-media/runnel/stream"
+	"github.com/runnel-media/runnel/stream/streamtest"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+		if !errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintln(os.Stderr, "mediaserver:", err)
+		}
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	rtmp, rtmps, http, https string
+	cert, key                string
+	pprof                    string
+	publishToken             string
+	writeInterval            time.Duration
+	gopCache                 bool
+	demo                     bool
+	logLevel                 slog.Level
+}
+
+func parse(args []string) (*options, error) {
+	var o options
+	fs := flag.NewFlagSet("mediaserver", flag.ContinueOnError)
+	fs.StringVar(&o.rtmp, "rtmp", ":1935", "address for RTMP, publishers and players; empty: off")
+	fs.StringVar(&o.rtmps, "rtmps", ":1936", "address for RTMPS; only with -cert")
+	fs.StringVar(&o.http, "http", ":8080", "address for HTTP; empty: off")
+	fs.StringVar(&o.https, "https", "", "address for HTTPS; only with -cert")
+	fs.StringVar(&o.cert, "cert", "", "TLS certificate, a PEM file")
+	fs.StringVar(&o.key, "key", "", "its private key, a PEM file")
+	fs.DurationVar(&o.writeInterval, "write-interval", 40*time.Millisecond, "longest time that a player's data is held back for batching")
+	fs.BoolVar(&o.gopCache, "gop-cache", true, "let players start at the last key frame instead of the next")
+	fs.StringVar(&o.publishToken, "publish-token", "", "what publishers must send as token=…; empty: only this machine may publish")
+	fs.BoolVar(&o.demo, "demo", true, "publish a demo stream as live/demo")
+	fs.StringVar(&o.pprof, "pprof", "", "address for net/http/pprof, for those who measure; empty: off")
+	fs.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	if err := config.Parse(fs, args); err != nil {
+		return nil, err
+	}
+	if (o.cert == "") != (o.key == "") {
+		return nil, errors.New("-cert and -key go together")
+	}
+	if o.https != "" && o.cert == "" {
+		return nil, errors.New("-https needs -cert and -key")
+	}
+	return &o, nil
+}
+
+// grace is how long players stay when a publisher goes, for it may come back.
+const grace = 5 * time.Second
+
+// run serves until ctx ends, then drains and returns nil.
+func run(ctx context.Context, args []string, stdout io.Writer) error {
+	o, err := parse(args)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.logLevel}))
+	hub := &stream.Hub{Log: log, Cache: stream.Cache{Off: !o.gopCache}, Grace: grace}
+	defer hub.Close()
+	authorizer := allow{publishToken: o.publishToken}
+	in := &ingest.Server{Hub: hub, Auth: authorizer, Log: log}
+	out := &deliver.Server{Hub: hub, Auth: authorizer, Log: log, WriteInterval: o.writeInterval, Wait: time.Second}
+
+	s := &servers{failed: make(chan error, 8)}
+	defer s.close()
+	tlsConfig, err := o.tls()
+	if err != nil {
+		return err
+	}
+	if err := s.listen("RTMP", o.rtmp, nil, func(l net.Listener) error { return in.ServeRTMP(l, out) }); err != nil {
+		return err
+	}
+	web := &http.Server{Handler: routes(hub, in, out, o), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	if err := s.listen("HTTP", o.http, nil, web.Serve); err != nil {
+		return err
+	}
+	if tlsConfig != nil {
+		if err := s.listen("RTMPS", o.rtmps, tlsConfig, func(l net.Listener) error { return in.ServeRTMP(l, out) }); err != nil {
+			return err
+		}
+		h2 := tlsConfig.Clone()
+		h2.NextProtos = []string{"h2", "http/1.1"}
+		if err := s.listen("HTTPS", o.https, h2, web.Serve); err != nil {
+			return err
+		}
+	}
+	if err := s.listen("pprof", o.pprof, nil, servePprof); err != nil {
+		return err
+	}
+	if o.demo {
+		go demo(ctx, hub, log)
+	}
+	o.greet(stdout)
+
+	select {
+	case err := <-s.failed:
+		return err
+	case <-ctx.Done():
+	}
+	log.Info("draining")
+	drain, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	in.Shutdown(drain)
+	out.Shutdown(drain)
+	web.Shutdown(drain)
+	return nil
+}
+
+func (o *options) tls() (*tls.Config, error) {
+	if o.cert == "" {
+		return nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(o.cert, o.key)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, nil
+}
+
+// servers are the listeners of this process.
+type servers struct {
+	listeners []net.Listener
+	failed    chan error
+}
+
+// listen opens addr, unless it is empty, and serves it in the background.
+func (s *servers) listen(what, addr string, config *tls.Config, serve func(net.Listener) error) error {
+	if addr == "" {
+		return nil
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if config != nil {
+		l = tls.NewListener(l, config)
+	}
+	s.listeners = append(s.listeners, l)
+	go func() {
+		if err := serve(l); !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
+			s.failed <- fmt.Errorf("%s: %w", what, err)
+		}
+	}()
+	return nil
+}
+
+func (s *servers) close() {
+	for _, l := range s.listeners {
+		l.Close()
+	}
+}
+
+// demo publishes live/demo, a moving picture and a tone, until ctx ends.
+func demo(ctx context.Context, hub *stream.Hub, log *slog.Logger) {
+	if err := (&streamtest.Source{}).Run(ctx, hub, "live/demo"); err != nil && ctx.Err() == nil {
+		log.Warn("demo stream", "err", err)
+	}
+}
+
+// greet says where to go.
+func (o *options) greet(w io.Writer) {
+	if o.http != "" {
+		fmt.Fprintf(w, "Watch    http://%s/\n", local(o.http))
+		if o.demo {
+			fmt.Fprintf(w, "         http://%s/live/demo.flv  (ffplay, VLC)\n", local(o.http))
+		}
+	}
+	if o.rtmp != "" {
+		token := ""
+		if o.publishToken != "" {
+			token = "?token=…"
+		}
+		fmt.Fprintf(w, "Publish  rtmp://%s/live/NAME%s\n", local(o.rtmp), token)
+		fmt.Fprintf(w, "         ffmpeg -re -i FILE -c copy -f flv rtmp://%s/live/NAME%s\n", local(o.rtmp), token)
+	}
+	if o.publishToken == "" {
+		fmt.Fprintln(w, "Without -publish-token only this machine may publish.")
+	}
+}
+
+// local is how this machine reaches a listen address.
+func local(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}

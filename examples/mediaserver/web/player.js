@@ -1,0 +1,406 @@
+// LivePlayer plays a live stream that the server sends as fragmented MP4: it
+// keeps close to the live edge, steps over gaps, follows changes of codec and
+// comes back when the stream does.
+
+import { SegmentReader } from "./mp4.js";
+import { Sink, UnsupportedError } from "./mse.js";
+import { TransportError, transports } from "./transport.js";
+
+const firstTarget = 0.5; // seconds between what is shown and what has come
+const maxTarget = 3;
+const jumpBehind = 3; // further behind the target than this: jump, don't hurry
+const keepPlayed = 20; // seconds of what was shown that stay in memory, at most
+const silence = 10_000; // milliseconds without a byte after which to connect anew
+const retryDelays = [500, 1000, 2000, 3000, 5000];
+const nothing = { missing: "", hasAudio: false, hasVideo: false };
+
+// A LivePlayer is in one of these states, told by a "state" event:
+//
+//   idle         nothing to play
+//   connecting   asked for the stream, nothing shown yet
+//   playing      (also while it stalls: see stats.stalled)
+//   blocked      the browser wants a click first: call resume
+//   paused       by the user; nothing is received
+//   waiting      the stream is gone or can't be had: tries again by itself
+//   unsupported  the browser can't play it: tries again when told to
+//
+// A "media" event tells that what is played has changed.
+export class LivePlayer extends EventTarget {
+  #video;
+  #sink;
+  #url = null;
+  #run = null; // AbortController of the current load
+  #attempt = null; // AbortController of the current connection
+  #wake = () => {}; // ends the wait before the next attempt
+  #timer = 0;
+
+  #state = "idle";
+  #message = "";
+  #media = nothing;
+  #wanted = "auto";
+  #transport = "http";
+
+  #starting = null; // time at which the first data of a timeline came, or null
+  #startedAt = 0;
+  #ends = new Map(); // kind of track → where its last fragment ended
+  #clearedAt = 0;
+  #target = firstTarget;
+  #lag = 0; // smoothed latency
+  #calmSince = 0;
+  #stalledAt = 0;
+
+  #dataAt = 0;
+  #bytes = 0;
+  #stalls = 0;
+  #jumps = 0;
+  #failures = 0;
+
+  constructor(video) {
+    super();
+    this.#video = video;
+    this.#sink = new Sink(video);
+    this.#sink.onupdate = () => this.#control();
+    this.#sink.onerror = (error) => this.#attempt?.abort(error);
+    video.addEventListener("waiting", () => this.#onwaiting());
+    video.addEventListener("playing", () => (this.#stalledAt = 0));
+    video.addEventListener("error", () => this.#onerror());
+    // Keyboards, headsets and the picture-in-picture window pause and play too.
+    video.addEventListener("pause", () => {
+      if (this.#state === "playing" && !document.hidden && !video.error && video.hasAttribute("src")) this.pause();
+    });
+    video.addEventListener("play", () => {
+      if (this.#state === "paused") this.resume();
+    });
+    document.addEventListener("visibilitychange", () => {
+      if (!document.hidden && this.#state === "playing") this.#play();
+    });
+  }
+
+  get state() {
+    return this.#state;
+  }
+
+  // message says in a sentence why the player is in its state, "" if that
+  // needs no words.
+  get message() {
+    return this.#message;
+  }
+
+  // media says what is played: hasAudio, hasVideo, and in missing what the
+  // browser can't play of the stream.
+  get media() {
+    return this.#media;
+  }
+
+  // protocol is "auto", or the key of the transport to use.
+  get protocol() {
+    return this.#wanted;
+  }
+  set protocol(name) {
+    this.#wanted = name;
+    if (this.#attempt) this.#attempt.abort(new Restart());
+  }
+
+  // stats are the figures of now: latency and target in seconds, received
+  // bytes, counts of stalls and jumps, the transport in use.
+  get stats() {
+    const quality = this.#video.getVideoPlaybackQuality?.();
+    return {
+      latency: this.#state === "playing" ? this.#lag : NaN,
+      target: this.#target,
+      rate: this.#video.playbackRate,
+      bytes: this.#bytes,
+      stalls: this.#stalls,
+      stalled: this.#stalledAt > 0 && performance.now() - this.#stalledAt > 400,
+      jumps: this.#jumps,
+      frames: quality?.totalVideoFrames ?? 0,
+      dropped: quality?.droppedVideoFrames ?? 0,
+      transport: transports[this.#transport].label,
+    };
+  }
+
+  // load plays the stream at a URL, in place of what is played now.
+  load(url) {
+    this.stop();
+    this.#url = url;
+    this.#target = firstTarget;
+    this.#stalls = this.#jumps = 0;
+    this.#start();
+  }
+
+  // stop ends playing and frees everything.
+  stop() {
+    this.#end();
+    this.#sink.close();
+    this.#url = null;
+    this.#tell(nothing);
+    this.#set("idle");
+  }
+
+  // pause stops receiving and keeps the picture.
+  pause() {
+    if (!this.#run) return;
+    this.#end();
+    this.#set("paused");
+    this.#video.pause();
+  }
+
+  // resume plays on, from the live edge.
+  resume() {
+    if (this.#state === "blocked") this.#play();
+    else if (this.#state === "paused") this.#start();
+    else this.retry();
+  }
+
+  // retry ends the wait before the next attempt.
+  retry() {
+    this.#wake();
+  }
+
+  // goLive jumps to the live edge.
+  goLive() {
+    const { buffered } = this.#video;
+    if (buffered.length) this.#seek(buffered.end(buffered.length - 1) - this.#target);
+  }
+
+  #start() {
+    this.#run = new AbortController();
+    this.#failures = 0;
+    this.#transport = this.#wanted === "auto" ? "http" : this.#wanted;
+    this.#timer = setInterval(() => this.#tick(), 200);
+    this.#loop(this.#run.signal);
+  }
+
+  #end() {
+    this.#run?.abort();
+    this.#run = this.#attempt = null;
+    clearInterval(this.#timer);
+  }
+
+  #set(state, message = "") {
+    if (state === this.#state && message === this.#message) return;
+    this.#state = state;
+    this.#message = message;
+    this.dispatchEvent(new Event("state"));
+  }
+
+  #tell(media) {
+    this.#media = media;
+    this.dispatchEvent(new Event("media"));
+  }
+
+  // #loop connects again and again until run is aborted.
+  async #loop(run) {
+    while (!run.aborted) {
+      if (this.#state !== "waiting") this.#set("connecting");
+      const attempt = new AbortController();
+      const abort = () => attempt.abort();
+      run.addEventListener("abort", abort);
+      this.#attempt = attempt;
+      const before = this.#bytes;
+      let problem;
+      try {
+        await this.#receive(attempt.signal);
+        problem = new TransportError("The stream has ended");
+      } catch (error) {
+        problem = error;
+      }
+      run.removeEventListener("abort", abort);
+      if (run.aborted) return;
+      attempt.abort();
+      this.#attempt = null;
+      if (this.#bytes > before) this.#failures = 0;
+      await this.#recover(problem, run);
+    }
+  }
+
+  // #recover waits as a problem demands.
+  async #recover(problem, run) {
+    if (problem instanceof Restart) {
+      this.#failures = 0;
+      this.#transport = this.#wanted === "auto" ? "http" : this.#wanted;
+      return;
+    }
+    if (problem instanceof UnsupportedError) {
+      this.#sink.close();
+      this.#tell(nothing);
+      this.#set("unsupported", problem.message);
+      await this.#wait(Infinity, run);
+      return;
+    }
+    const known = problem instanceof TransportError;
+    if (!known) this.#sink.close(); // the browser's part is in an unknown condition
+    const answered = known && problem.status > 0;
+    if (this.#wanted === "auto" && !answered && this.#failures > 0) {
+      this.#transport = this.#transport === "http" ? "ws" : "http";
+    }
+    let delay = retryDelays[Math.min(this.#failures, retryDelays.length - 1)];
+    if (problem.status === 401 || problem.status === 403) delay = 15_000;
+    this.#failures++;
+    this.#set("waiting", problem.message);
+    await this.#wait(delay * (0.8 + 0.4 * Math.random()), run);
+  }
+
+  async #wait(delay, run) {
+    let timer;
+    await new Promise((resolve) => {
+      this.#wake = resolve;
+      if (Number.isFinite(delay)) timer = setTimeout(resolve, delay);
+      run.addEventListener("abort", resolve, { once: true });
+    });
+    clearTimeout(timer);
+    this.#wake = () => {};
+  }
+
+  // #receive plays what one connection brings, to its end.
+  async #receive(signal) {
+    const reader = new SegmentReader();
+    let fresh = true;
+    this.#dataAt = performance.now();
+    for await (const chunk of transports[this.#transport].open(this.#url, signal)) {
+      this.#dataAt = performance.now();
+      this.#bytes += chunk.length;
+      for (const segment of reader.push(chunk)) {
+        if (segment.tracks) {
+          const media = await this.#sink.configure(segment.tracks, fresh, signal);
+          if (media.restarted) this.#begin();
+          fresh = false;
+          this.#tell(media);
+        } else {
+          for (const fragment of segment.fragments) this.#append(fragment);
+        }
+      }
+      await this.#sink.room(signal);
+      this.#dataAt = performance.now(); // waiting for room is not silence
+    }
+  }
+
+  #begin() {
+    this.#starting = 0;
+    this.#ends.clear();
+    this.#clearedAt = performance.now();
+  }
+
+  #append(fragment) {
+    const { kind } = fragment.track;
+    if (fragment.start < this.#ends.get(kind) - 1 && performance.now() - this.#clearedAt > 1000) {
+      // Time went back: what was appended would be played after what comes now.
+      this.#sink.clear();
+      this.#begin();
+    }
+    this.#ends.set(kind, fragment.end);
+    this.#sink.append(fragment);
+  }
+
+  #tick() {
+    if (this.#attempt && performance.now() - this.#dataAt > silence) {
+      this.#attempt.abort(new TransportError("Nothing has come from the server for a while"));
+    }
+    this.#control();
+  }
+
+  // #control steers the playhead by what is buffered.
+  #control() {
+    const video = this.#video;
+    const { buffered } = video;
+    if (!this.#run || !buffered.length || this.#sink.clearing || video.error) return;
+    const now = performance.now();
+    const last = buffered.length - 1;
+    const end = buffered.end(last);
+
+    if (this.#starting !== null) {
+      // A moment's wait: joining sends all since the last key frame at once,
+      // and a start on the first frame alone would stall on the second.
+      this.#starting ||= now;
+      const start = buffered.start(last);
+      if (end - start < this.#target && now - this.#starting < 700) return;
+      this.#starting = null;
+      this.#startedAt = now;
+      this.#lag = Math.min(end - start, this.#target);
+      this.#seek(Math.max(start, end - this.#target));
+      this.#play();
+      return;
+    }
+    if (video.seeking) return;
+
+    const at = video.currentTime;
+    let inside = false;
+    let next = NaN;
+    for (let i = 0; i <= last; i++) {
+      if (at >= buffered.start(i) && at < buffered.end(i) - 0.02) inside = true;
+      else if (buffered.start(i) > at && Number.isNaN(next)) next = buffered.start(i);
+    }
+    if (!inside && next > at) {
+      // A gap under the playhead that nothing will fill.
+      this.#jumps++;
+      this.#seek(Math.max(next, end - this.#target) + 0.001);
+      return;
+    }
+
+    const latency = Math.max(0, end - at);
+    this.#lag += (latency - this.#lag) * 0.1;
+    // What a joiner gets at once may take a moment to be read.
+    const settling = now - this.#startedAt < 3000;
+    if (latency > this.#target + (settling ? 1 : jumpBehind)) {
+      this.#jumps++;
+      this.#lag = this.#target;
+      this.#seek(Math.max(buffered.start(last), end - this.#target));
+      return;
+    }
+    this.#setRate(latency);
+    if (now - this.#calmSince > 60_000 && this.#target > firstTarget) {
+      this.#calmSince = now;
+      this.#target = Math.max(firstTarget, this.#target - 0.2);
+    }
+    if (at - buffered.start(0) > keepPlayed) this.#sink.trim(at - keepPlayed / 2);
+  }
+
+  // #setRate plays a little faster when behind and slower when about to run
+  // dry; it changes its mind late, for every change can be heard.
+  #setRate(latency) {
+    const behind = this.#lag - this.#target;
+    const rate = this.#video.playbackRate;
+    let wish = rate;
+    if (behind > 1) wish = 1.1;
+    else if (behind > 0.25 && rate <= 1) wish = 1.04;
+    else if (rate > 1 && behind < 0.05) wish = 1;
+    else if (latency < 0.1 && behind < -0.2) wish = 0.9;
+    else if (rate < 1 && behind > -0.1) wish = 1;
+    if (wish !== rate) this.#video.playbackRate = wish;
+  }
+
+  #seek(time) {
+    this.#video.playbackRate = 1;
+    this.#video.currentTime = time;
+  }
+
+  async #play() {
+    try {
+      await this.#video.play();
+    } catch (error) {
+      if (error.name === "NotAllowedError" && this.#run) this.#set("blocked", "Your browser waits for a click before it plays");
+      return; // else a newer load took its place
+    }
+    if (!this.#run) return;
+    this.#calmSince = performance.now();
+    this.#set("playing");
+  }
+
+  #onwaiting() {
+    const now = performance.now();
+    if (this.#state !== "playing" || this.#video.seeking || now - this.#startedAt < 1000 || !this.#attempt) return;
+    this.#stalls++;
+    this.#stalledAt = now;
+    this.#calmSince = now;
+    this.#target = Math.min(maxTarget, this.#target + 0.25);
+  }
+
+  #onerror() {
+    const { error } = this.#video;
+    if (!error || !this.#attempt) return;
+    this.#attempt.abort(new Error(`The browser could not decode the stream (${error.message || `error ${error.code}`})`));
+  }
+}
+
+// Restart ends a connection for another with other settings.
+class Restart extends Error {}
