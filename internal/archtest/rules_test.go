@@ -1,0 +1,164 @@
+package archtest
+
+// A layer is a floor of the building. A package imports from lower layers
+// only; what it may import from its own is written beside it.
+type layer int
+
+const (
+	leaf       layer = iota // standard library and small libraries
+	vocabulary              // the words that everything above speaks
+	format                  // containers: bytes to frames and back
+	engine                  // protocols
+	role                    // what a host composes
+	extension               // one package per heavy dependency
+	control                 // joins the roles for operators
+	host                    // programs; imported by nobody
+	harness                 // tests of the whole; imported by nobody outside harness
+)
+
+var layerNames = [...]string{"leaf", "vocabulary", "format", "engine", "role", "extension", "control", "host", "harness"}
+
+func (l layer) String() string { return layerNames[l] }
+
+// A place puts a package into a layer. A path that ends in "/..." places
+// every package below it too; the longest match counts.
+type place struct {
+	path  string // below the module's root, "." is the root itself
+	layer layer
+	also  []string // packages of the same layer that it may import
+}
+
+var places = []place{
+	{path: ".", layer: harness}, // documentation and examples
+
+	{path: "internal/aac", layer: leaf},
+	{path: "internal/ac3", layer: leaf},
+	{path: "internal/amf", layer: leaf},
+	{path: "internal/av1", layer: leaf},
+	{path: "internal/config", layer: leaf},
+	{path: "internal/fanout", layer: leaf},
+	{path: "internal/h264", layer: leaf, also: []string{"internal/nal"}},
+	{path: "internal/h265", layer: leaf, also: []string{"internal/nal"}},
+	{path: "internal/memnet", layer: leaf},
+	{path: "internal/mp3", layer: leaf},
+	{path: "internal/nal", layer: leaf},
+	{path: "internal/name", layer: leaf},
+	{path: "internal/opus", layer: leaf},
+	{path: "internal/rtp", layer: leaf},
+	{path: "internal/sdp", layer: leaf},
+	{path: "internal/udp", layer: leaf},
+	{path: "internal/vpx", layer: leaf},
+
+	{path: "auth", layer: vocabulary},
+	{path: "stream", layer: vocabulary},
+	{path: "stun", layer: vocabulary},
+
+	{path: "internal/flv", layer: format},
+	{path: "internal/fmp4", layer: format},
+	{path: "internal/mpegts", layer: format},
+	{path: "stream/streamtest", layer: format},
+
+	{path: "internal/dash", layer: engine},
+	{path: "internal/hls", layer: engine},
+	{path: "internal/rtmp", layer: engine},
+	{path: "internal/srt", layer: engine},
+	{path: "internal/webrtc", layer: engine},
+
+	{path: "deliver", layer: role},
+	{path: "ingest", layer: role},
+	{path: "record", layer: role},
+	{path: "relay", layer: role},
+	{path: "turn", layer: role},
+
+	{path: "auth/...", layer: extension},
+	{path: "deliver/...", layer: extension},
+	{path: "ingest/...", layer: extension},
+	{path: "record/...", layer: extension},
+	{path: "relay/...", layer: extension},
+	{path: "stream/transcode/...", layer: extension, also: []string{"stream/transcode"}},
+
+	{path: "api/...", layer: control, also: []string{"api/mediaapi", "api/turnapi", "api/prom"}},
+
+	{path: "examples/...", layer: host},
+
+	{path: "internal/apitest", layer: harness},
+	{path: "internal/archtest", layer: harness},
+	{path: "internal/bench/...", layer: harness, also: []string{"internal/bench/..."}},
+	{path: "internal/e2e/...", layer: harness, also: []string{"internal/e2e/..."}},
+}
+
+// A module says in which layers the shipped code may import a third-party
+// module. Tests and the harness may import any module of this list; a module
+// that is not on it, nobody.
+type module struct {
+	path   string
+	layers []layer
+}
+
+var modules = []module{
+	{"github.com/Eyevinn/mp4ff", []layer{format, role}},
+	{"github.com/asticode/go-astits", []layer{format}},
+	{"github.com/bluenviron/mediacommon/v2", []layer{leaf}},
+	{"golang.org/x/net", []layer{leaf, engine}},
+	{"golang.org/x/sys", []layer{leaf, engine, role}},
+
+	{"github.com/Eyevinn/dash-mpd", nil},
+	{"github.com/Eyevinn/hls-m3u8", nil},
+	{"github.com/bluenviron/gortmplib", nil},
+	{"github.com/chromedp/cdproto", nil},
+	{"github.com/chromedp/chromedp", nil},
+	{"github.com/coder/websocket", nil},
+	{"github.com/stretchr/testify", nil},
+	{"go.uber.org/goleak", nil},
+	{"pgregory.net/rapid", nil},
+
+	{"github.com/pion/stun/v2", []layer{vocabulary, role}},
+}
+
+// An apart is a pair of package sets of which neither may link the other,
+// directly or through anything: a host with one role links no code of the
+// other.
+type apart struct{ these, those []string }
+
+var aparts = []apart{
+	{
+		these: []string{"turn", "stun"},
+		those: []string{
+			"stream/...", "ingest/...", "deliver/...", "relay/...", "record/...",
+			"internal/amf", "internal/flv", "internal/fmp4", "internal/mpegts", "internal/h264", "internal/h265",
+			"internal/rtmp", "internal/srt", "internal/webrtc", "internal/hls", "internal/dash",
+		},
+	},
+	{
+		these: []string{"stream", "ingest", "deliver", "relay", "record"},
+		those: []string{"turn"},
+	},
+}
+
+// A ban keeps some names of a package out of the whole module, or of its
+// shipped code only.
+type ban struct {
+	pkg    string
+	names  []string // a trailing * matches any rest; nil bans the import itself
+	tests  bool     // tests must not use them either
+	except []layer
+	why    string
+}
+
+var bans = []ban{
+	{
+		pkg: "github.com/pion/stun/v2", names: []string{"Dial*", "NewClient"}, tests: true,
+		why: "it dials with pion/dtls/v2, which has CVE-2026-26014 and no fix",
+	},
+	{
+		pkg: "log", except: []layer{host, harness},
+		why: "a library logs to the *slog.Logger that it is given",
+	},
+	{
+		pkg: "fmt", names: []string{"Print", "Printf", "Println"}, except: []layer{host, harness},
+		why: "standard output belongs to the host",
+	},
+}
+
+// maxLines is how long a file of shipped code may be.
+const maxLines = 500

@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# What "make test" runs: every check of the repository, step by step, each
+# with its time. The first that fails ends it.
+#
+#   scripts/test.sh          all of them
+#   scripts/test.sh NAME...  the named ones, such as "vet" or "race"
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Packages that only drive heavy foreign programs or wrap a driver. They are
+# tested, but not once more under the race detector or another system's vet.
+heavy='/internal/(e2e|bench)(/|$)'
+
+steps=(peers fmt tidy vet cross unit race vuln)
+
+light() { go list ./... | grep -Ev "$heavy"; }
+
+peers() { scripts/install-peers.sh; }
+
+fmt() {
+	local files
+	files=$(gofmt -l .)
+	[ -z "$files" ] || { echo "not formatted (make fmt):"; echo "$files"; return 1; }
+}
+
+tidy() { go mod tidy -diff; }
+
+vet() { go vet ./...; }
+
+cross() {
+	local os
+	for os in darwin windows; do
+		echo "GOOS=$os"
+		light | GOOS=$os CGO_ENABLED=0 xargs go vet
+	done
+}
+
+# Everything once, real peers included.
+unit() { RUNNEL_E2E=1 go test ./...; }
+
+# The unit tests under the race detector, in a network of their own that has
+# nothing but loopback: they must need no more.
+race() {
+	local packages
+	packages=$(light)
+	if alone true 2>/dev/null; then
+		# shellcheck disable=SC2086
+		GOPROXY=off alone go test -race $packages
+	else
+		echo "(no network namespace to be had here: with the machine's network)"
+		# shellcheck disable=SC2086
+		go test -race $packages
+	fi
+}
+
+# alone runs a command in a new network namespace with loopback only.
+alone() {
+	local user=()
+	[ "$(id -u)" = 0 ] || user=(--map-root-user)
+	# shellcheck disable=SC2016
+	unshare "${user[@]}" --net sh -c 'PATH=$PATH:/usr/sbin:/sbin ip link set lo up && exec "$@"' sh "$@"
+}
+
+# Known vulnerabilities, where the database answers. Only a finding fails;
+# "go run" tells the program's exit status, 3 for a finding, in words.
+vuln() {
+	local out
+	if out=$(timeout 180 go run golang.org/x/vuln/cmd/govulncheck@v1.8.0 ./... 2>&1); then
+		echo "no known vulnerability is reachable"
+	elif grep -qx 'exit status 3' <<<"$out"; then
+		echo "$out"
+		return 1
+	else
+		echo "skipped: govulncheck or its database can't be had here"
+		grep -v '^exit status\|^go: downloading' <<<"$out" | tail -n 1 | cut -c1-200
+	fi
+}
+
+[ $# -eq 0 ] || steps=("$@")
+times=()
+for step in "${steps[@]}"; do
+	printf '\n== %s\n' "$step"
+	SECONDS=0
+	# In a shell of its own: "set -e" holds inside, which it would not in an if.
+	set +e
+	(set -e; "$step")
+	status=$?
+	set -e
+	times+=("$(printf '%-6s %4d s' "$step" $SECONDS)")
+	if [ $status -ne 0 ]; then
+		printf '\n== %s FAILED after %d s. Again, alone: scripts/test.sh %s\n' "$step" $SECONDS "$step"
+		exit 1
+	fi
+done
+printf '\n== all passed\n'
+printf '%s\n' "${times[@]}"
