@@ -163,11 +163,13 @@ export class Sink {
     this.onupdate();
   }
 
-  #change(signal) {
-    return new Promise((resolve) => {
+  async #change(signal) {
+    const done = new AbortController();
+    await new Promise((resolve) => {
       this.#changed.push(resolve);
-      signal.addEventListener("abort", resolve, { once: true });
+      signal.addEventListener("abort", resolve, { signal: done.signal });
     });
+    done.abort();
   }
 }
 

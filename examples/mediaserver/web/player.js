@@ -10,7 +10,7 @@ const firstTarget = 0.5; // seconds between what is shown and what has come
 const maxTarget = 3;
 const jumpBehind = 3; // further behind the target than this: jump, don't hurry
 const keepPlayed = 20; // seconds of what was shown that stay in memory, at most
-const silence = 10_000; // milliseconds without a byte after which to connect anew
+const silence = 30_000; // milliseconds without a byte after which to connect anew; key frames may be 20 s apart
 const retryDelays = [500, 1000, 2000, 3000, 5000];
 const nothing = { missing: "", hasAudio: false, hasVideo: false };
 
@@ -197,6 +197,7 @@ export class LivePlayer extends EventTarget {
       const abort = () => attempt.abort();
       run.addEventListener("abort", abort);
       this.#attempt = attempt;
+      const began = performance.now();
       const before = this.#bytes;
       let problem;
       try {
@@ -209,13 +210,14 @@ export class LivePlayer extends EventTarget {
       if (run.aborted) return;
       attempt.abort();
       this.#attempt = null;
-      if (this.#bytes > before) this.#failures = 0;
-      await this.#recover(problem, run);
+      if (performance.now() - began > 5000 && this.#bytes > before) this.#failures = 0;
+      await this.#recover(problem, this.#bytes > before, run);
     }
   }
 
-  // #recover waits as a problem demands.
-  async #recover(problem, run) {
+  // #recover waits as a problem demands; got says that there were bytes
+  // before it.
+  async #recover(problem, got, run) {
     if (problem instanceof Restart) {
       this.#failures = 0;
       this.#transport = this.#wanted === "auto" ? "http" : this.#wanted;
@@ -230,8 +232,7 @@ export class LivePlayer extends EventTarget {
     }
     const known = problem instanceof TransportError;
     if (!known) this.#sink.close(); // the browser's part is in an unknown condition
-    const answered = known && problem.status > 0;
-    if (this.#wanted === "auto" && !answered && this.#failures > 0) {
+    if (this.#wanted === "auto" && known && !problem.status && !got && this.#failures > 0) {
       this.#transport = this.#transport === "http" ? "ws" : "http";
     }
     let delay = retryDelays[Math.min(this.#failures, retryDelays.length - 1)];
@@ -243,11 +244,13 @@ export class LivePlayer extends EventTarget {
 
   async #wait(delay, run) {
     let timer;
+    const done = new AbortController();
     await new Promise((resolve) => {
       this.#wake = resolve;
       if (Number.isFinite(delay)) timer = setTimeout(resolve, delay);
-      run.addEventListener("abort", resolve, { once: true });
+      run.addEventListener("abort", resolve, { signal: done.signal });
     });
+    done.abort();
     clearTimeout(timer);
     this.#wake = () => {};
   }
