@@ -87,8 +87,13 @@ type Authorizer interface {
 // Func makes an Authorizer of a function.
 type Func func(ctx context.Context, r *Request) (*Grant, error)
 
-// Authorize calls f.
-func (f Func) Authorize(ctx context.Context, r *Request) (*Grant, error) { return f(ctx, r) }
+// Authorize calls f. A nil f refuses.
+func (f Func) Authorize(ctx context.Context, r *Request) (*Grant, error) {
+	if f == nil {
+		return nil, ErrDenied
+	}
+	return f(ctx, r)
+}
 
 // AllowAll grants everything. Use it where a network, not Runnel, keeps
 // strangers out.

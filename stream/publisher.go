@@ -140,11 +140,9 @@ func (p *Publisher) Close() error {
 	return nil
 }
 
-// evict ends the publisher by somebody else's will. Called with stream.mu held.
+// evict ends the stream's publisher by somebody else's will. Called with
+// stream.mu held.
 func (p *Publisher) evict(err error) {
-	if p.err != nil {
-		return
-	}
 	if err == nil {
 		err = ErrClosed
 	}

@@ -12,8 +12,9 @@ import (
 type Source interface {
 	// Fetch publishes the stream in h and feeds it, and returns when it ends
 	// or cannot be had (ErrNotFound, wrapped or not). ctx ends when nobody has
-	// read the stream for Hub.Linger. The hub runs at most one Fetch per name
-	// at a time.
+	// read the stream for Hub.Linger, or the hub is closed; who asks for the
+	// stream between then and Fetch's return waits for a new Fetch. The hub
+	// runs at most one Fetch per name at a time.
 	Fetch(ctx context.Context, h *Hub, key string) error
 }
 

@@ -79,6 +79,29 @@ func (s *fakeSource) Fetch(ctx context.Context, h *Hub, key string) error {
 	}
 }
 
+func (s *fakeSource) get(n *int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return *n
+}
+
+func (s *fakeSource) ends() []time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended
+}
+
+// requireNobodyWaits checks that neither a reader's wait nor a fetch has left
+// anything in h.
+func requireNobodyWaits(t *testing.T, h *Hub) {
+	t.Helper()
+	synctest.Wait()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	require.Empty(t, h.awaited)
+	require.Empty(t, h.fetches)
+}
+
 func TestSourceSingleFlight(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src := &fakeSource{delay: time.Second}
@@ -102,15 +125,14 @@ func TestSourceSingleFlight(t *testing.T) {
 		}
 		all.Wait()
 		require.Equal(t, time.Second, time.Since(start))
-		require.Equal(t, 1, src.calls)
+		require.Equal(t, 1, src.get(&src.calls))
 
 		// The linger ends the fetch after the last reader.
 		synctest.Wait()
 		time.Sleep(time.Minute)
-		require.Equal(t, []time.Time{start.Add(11 * time.Second)}, src.ended)
+		require.Equal(t, []time.Time{start.Add(11 * time.Second)}, src.ends())
 		require.Nil(t, h.Stream("live/far"))
-		require.Empty(t, h.fetches)
-		require.Empty(t, h.awaited)
+		requireNobodyWaits(t, &h)
 	})
 }
 
@@ -124,22 +146,22 @@ func TestLingerKeepsAStreamForANewReader(t *testing.T) {
 			require.NoError(t, r.Close())
 			time.Sleep(2900 * ms)
 		}
-		require.Equal(t, 1, src.calls)
+		require.Equal(t, 1, src.get(&src.calls))
 		r := subscribe(t, &h, "live/far", nil)
 		time.Sleep(time.Hour)
-		require.Equal(t, 1, src.running, "nor does it end while somebody reads")
+		require.Equal(t, 1, src.get(&src.running), "nor does it end while somebody reads")
 		a := subscribe(t, &h, "live/far", nil)
 		require.NoError(t, r.Close())
 		time.Sleep(time.Hour)
-		require.Equal(t, 1, src.running)
+		require.Equal(t, 1, src.get(&src.running))
 		require.NoError(t, a.Close())
 		time.Sleep(2999 * ms)
-		require.Equal(t, 1, src.running)
+		require.Equal(t, 1, src.get(&src.running))
 		time.Sleep(2 * ms)
-		require.Equal(t, 0, src.running)
+		require.Equal(t, 0, src.get(&src.running))
 
 		r = subscribe(t, &h, "live/far", nil)
-		require.Equal(t, 2, src.calls)
+		require.Equal(t, 2, src.get(&src.calls))
 		require.NoError(t, r.Close())
 		require.NoError(t, h.Close())
 	})
@@ -158,8 +180,8 @@ func TestReaderDuringTheEndOfAFetch(t *testing.T) {
 		start := time.Now()
 		r = subscribe(t, &h, "live/far", nil)
 		require.Equal(t, 500*ms, time.Since(start))
-		require.Equal(t, 2, src.calls)
-		require.Equal(t, 1, src.most)
+		require.Equal(t, 2, src.get(&src.calls))
+		require.Equal(t, 1, src.get(&src.most))
 		time.Sleep(time.Minute)
 		_, err := drain(t, r)
 		require.NoError(t, err)
@@ -189,12 +211,11 @@ func TestSourceError(t *testing.T) {
 					})
 				}
 				all.Wait()
-				require.Equal(t, 1, src.calls, "those who waited for a fetch that failed ask for no second")
+				require.Equal(t, 1, src.get(&src.calls), "those who waited for a fetch that failed ask for no second")
 				_, err := h.Subscribe(t.Context(), "live/far", nil)
 				require.ErrorIs(t, err, ErrNotFound)
-				require.Equal(t, 2, src.calls, "but a later reader does")
-				require.Empty(t, h.awaited)
-				require.Empty(t, h.fetches)
+				require.Equal(t, 2, src.get(&src.calls), "but a later reader does")
+				requireNobodyWaits(t, &h)
 			})
 		})
 	}
@@ -215,7 +236,7 @@ func TestSourceFailsThenPublished(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 5*time.Second, time.Since(start))
 		require.NoError(t, r.Close())
-		require.Equal(t, 1, src.calls)
+		require.Equal(t, 1, src.get(&src.calls))
 
 		_, err = h.Subscribe(t.Context(), "live/b", &SubscribeOptions{Wait: time.Minute})
 		require.ErrorIs(t, err, ErrNotFound)
@@ -262,12 +283,11 @@ func TestWaitersGiveUp(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		_, err = h.Subscribe(t.Context(), "live/far", &SubscribeOptions{Wait: time.Second})
 		require.ErrorIs(t, err, ErrNotFound)
-		require.Empty(t, h.awaited)
-		require.Equal(t, 1, src.running)
+		require.Equal(t, 1, src.get(&src.running))
 		time.Sleep(2*time.Second + ms)
-		require.Zero(t, src.running)
-		require.Equal(t, 1, src.calls)
-		require.Empty(t, h.fetches)
+		require.Zero(t, src.get(&src.running))
+		require.Equal(t, 1, src.get(&src.calls))
+		requireNobodyWaits(t, &h)
 	})
 }
 
@@ -284,7 +304,7 @@ func TestWaiterGivesUpAsTheStreamComes(t *testing.T) {
 				r.Close()
 			}
 			time.Sleep(time.Minute)
-			require.Zero(t, src.running)
+			require.Zero(t, src.get(&src.running))
 		})
 	}
 }
@@ -293,10 +313,11 @@ func TestWaiterGivesUpAsTheStreamComes(t *testing.T) {
 // when they are gone.
 func TestFetchThatRetriesIsEndedToo(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		var ended time.Time
+		ended := make(chan time.Duration, 1)
+		start := time.Now()
 		h := Hub{Linger: 5 * time.Second}
 		h.Source = sourceFunc(func(ctx context.Context, h *Hub, key string) error {
-			defer func() { ended = time.Now() }()
+			defer func() { ended <- time.Since(start) }()
 			for ctx.Err() == nil {
 				p, err := h.Publish(ctx, key, nil)
 				if err != nil {
@@ -310,13 +331,11 @@ func TestFetchThatRetriesIsEndedToo(t *testing.T) {
 			}
 			return ctx.Err()
 		})
-		start := time.Now()
 		r := subscribe(t, &h, "live/far", nil)
 		_, err := r.Read(t.Context(), make([]*Frame, 1))
 		require.Equal(t, io.EOF, err)
 		require.NoError(t, r.Close())
-		time.Sleep(time.Minute)
-		require.Equal(t, 6*time.Second, ended.Sub(start))
+		require.Equal(t, 6*time.Second, <-ended)
 	})
 }
 
@@ -327,11 +346,11 @@ func TestGraceStreamIsFetchedAgain(t *testing.T) {
 		h := Hub{Source: src, Grace: 20 * time.Second}
 		r := subscribe(t, &h, "live/far", nil)
 		time.Sleep(15 * time.Second)
-		require.Equal(t, 0, src.running)
+		require.Equal(t, 0, src.get(&src.running))
 		late := subscribe(t, &h, "live/far", nil)
 		require.Same(t, r.Stream(), late.Stream())
 		synctest.Wait()
-		require.Equal(t, 1, src.running)
+		require.Equal(t, 1, src.get(&src.running))
 		require.True(t, late.Stream().Publishing())
 		require.NoError(t, h.Close())
 	})
@@ -347,7 +366,7 @@ func TestPublishedWhileFetching(t *testing.T) {
 		r := subscribe(t, &h, "live/a", nil)
 		require.Equal(t, time.Second, time.Since(start))
 		time.Sleep(10 * time.Second)
-		require.Zero(t, src.running, "it was told ErrBusy")
+		require.Zero(t, src.get(&src.running), "it was told ErrBusy")
 		_, err := drain(t, r)
 		require.NoError(t, err)
 	})
@@ -366,7 +385,7 @@ func TestHubCloseEndsFetches(t *testing.T) {
 		require.NoError(t, h.Close())
 		require.ErrorIs(t, <-got, ErrClosed)
 		synctest.Wait()
-		require.Zero(t, src.running)
+		require.Zero(t, src.get(&src.running))
 	})
 }
 
@@ -385,7 +404,7 @@ func TestWait(t *testing.T) {
 		defer cancel()
 		_, err = h.Subscribe(ctx, "live/a", &SubscribeOptions{Wait: 3 * time.Second})
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.Empty(t, h.awaited)
+		requireNobodyWaits(t, &h)
 
 		time.AfterFunc(time.Second, func() { h.Publish(context.Background(), "live/b", nil) })
 		time.AfterFunc(2*time.Second, func() { h.Publish(context.Background(), "live/a", nil) })
@@ -401,6 +420,6 @@ func TestWait(t *testing.T) {
 			})
 		}
 		all.Wait()
-		require.Empty(t, h.awaited)
+		requireNobodyWaits(t, &h)
 	})
 }
