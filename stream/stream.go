@@ -168,9 +168,16 @@ func (s *Stream) attach(o *SubscribeOptions) (r *Subscriber, orphan bool) {
 func (s *Stream) append(f *Frame) {
 	access := s.isAccess(f)
 	s.ring.append(f, access)
-	if access {
-		s.ring.trim(s.needed())
+	if !access {
+		return
 	}
+	for r := range s.readers {
+		if r.needKey { // also of a reader that is late to Read: it is to miss nothing from here on
+			r.skipTo(s.ring.key)
+			r.needKey = false
+		}
+	}
+	s.ring.trim(s.needed())
 }
 
 const (

@@ -145,14 +145,7 @@ func (r *Subscriber) behind() bool {
 // point. Called with stream.mu held.
 func (r *Subscriber) catchUp() {
 	ring := &r.stream.ring
-	if r.needKey {
-		if ring.hasKey && ring.key >= r.next {
-			r.skipTo(ring.key)
-			r.needKey = false
-		}
-		return
-	}
-	if r.err != nil || !r.behind() {
+	if r.needKey || r.err != nil || !r.behind() {
 		return
 	}
 	switch {
