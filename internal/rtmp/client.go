@@ -38,6 +38,7 @@ type Client struct {
 	timeout time.Duration
 	idle    time.Duration
 	id      float64 // of the last command
+	sid     uint32  // message stream, from createStream
 }
 
 // A StatusError is what a server says to refuse a request or to end a stream.
@@ -189,21 +190,22 @@ func (c *Client) call(b []byte, stream uint32, name string, args ...any) (*comma
 	}
 }
 
-// status waits for an onStatus with the code, or one that says error.
+// status waits for an onStatus with the code, or one that says error, or for
+// the last command to fail. That others fail does not matter: many servers
+// know nothing of releaseStream.
 func (c *Client) status(code string) error {
 	for {
 		cmd, err := c.next()
 		if err != nil {
 			return err
 		}
-		if cmd.name != "onStatus" && cmd.name != "_error" {
-			continue
-		}
-		info := cmd.info()
-		if info.String("code") == code {
+		switch info := cmd.info(); {
+		case cmd.name == "_error" && cmd.id == c.id:
+			return cmd.problem()
+		case cmd.name != "onStatus":
+		case info.String("code") == code:
 			return nil
-		}
-		if cmd.name == "_error" || info.String("level") == "error" {
+		case info.String("level") == "error":
 			return cmd.problem()
 		}
 	}

@@ -17,7 +17,7 @@ func (c *Client) Play(ctx context.Context, sink flv.Sink) error {
 		if err := c.createStream(); err != nil {
 			return err
 		}
-		if err := c.send(nil, streamID, "play", nil, c.stream, -2000.0); err != nil {
+		if err := c.send(nil, c.sid, "play", nil, c.stream, -2000.0); err != nil {
 			return err
 		}
 		return c.status(playStart.code)

@@ -19,15 +19,15 @@ type command struct {
 	stream uint32
 }
 
-// parseCommand reads a command message of either AMF version. What follows
-// the name and the number may be cut short: old encoders do that.
+// parseCommand reads a command message of either AMF version. It may be cut
+// short behind the name: some old encoders do that, and ffmpeg as a server.
 func parseCommand(m message) (command, error) {
 	body := m.body
 	if m.typ == typeCommandAMF3 && len(body) > 0 && body[0] == 0 {
 		body = body[1:] // the AMF3 form has a format byte; AMF0 values follow
 	}
 	values, err := amf.Decode(body)
-	if len(values) < 2 {
+	if len(values) == 0 {
 		return command{}, errors.Join(errCommand, err)
 	}
 	cmd := command{stream: m.stream}
@@ -35,8 +35,10 @@ func parseCommand(m message) (command, error) {
 	if cmd.name, ok = values[0].(string); !ok {
 		return command{}, errCommand
 	}
-	if cmd.id, ok = values[1].(float64); !ok {
-		return command{}, errCommand
+	if len(values) > 1 {
+		if cmd.id, ok = values[1].(float64); !ok {
+			return command{}, errCommand
+		}
 	}
 	if len(values) > 2 {
 		cmd.object, _ = amf.AsObject(values[2])
@@ -99,7 +101,6 @@ var (
 	seekFailed     = status{"error", "NetStream.Seek.Failed", "A live stream cannot be sought."}
 	switchFailed   = status{"error", "NetStream.Play.Failed", "Switching streams is not supported."}
 	redirected     = status{"error", "NetConnection.Connect.Rejected", "RTMP 302 redirect."}
-	connectFailed  = status{"error", "NetConnection.Connect.InvalidApp", "Bad application name."}
 	connectSuccess = status{"status", "NetConnection.Connect.Success", "Connection succeeded."}
 )
 

@@ -15,31 +15,44 @@ import (
 )
 
 // play hands the connection to the handler. It runs in a goroutine of its own.
+//
+// That goroutine waits in ReadControl nearly all its life, one for each player,
+// so what is on its stack then is kept small: what this function and ReadControl
+// do before and after is in functions that are not inlined. Stacks that need
+// less than about 1200 bytes shrink to 4 KB, others keep 8.
 func (c *conn) play(r *auth.Request) {
 	again := false
-	defer func() {
-		if v := recover(); v != nil {
-			c.srv.recovered(c, v)
-			again = false
-		}
-		if again {
-			go c.run()
-		} else {
-			c.close()
-		}
-	}()
+	defer c.played(&again)
+	if pc, p := c.playConn(); p != nil {
+		name := r.Stream // so that r can go
+		err := c.srv.Handler.Play(c.srv.ctx, pc, r)
+		again = c.playEnded(p, name, err)
+	}
+}
+
+// playConn readies the connection for its handler. The second result is nil if
+// the connection is lost.
+//
+//go:noinline
+func (c *conn) playConn() (stream.PlayConn, *playConn) {
 	// No deadlines: a player need say nothing for hours, and what is sent to
 	// it is watched by who sends it.
 	if c.nc.SetDeadline(time.Time{}) != nil {
-		return
+		return nil, nil
 	}
 	c.rd.resize(playBuffer)
 	p := &playConn{Conn: c.nc, c: c}
-	var pc stream.PlayConn = p
 	if tcp, ok := c.nc.(*net.TCPConn); ok {
-		pc = &tcpPlayConn{p, tcp}
+		return &tcpPlayConn{p, tcp}, p
 	}
-	err := c.srv.Handler.Play(c.srv.ctx, pc, r)
+	return p, p
+}
+
+// playEnded tells the peer what became of the play, which the handler ended
+// with err. It reports whether the connection may be used again.
+//
+//go:noinline
+func (c *conn) playEnded(p *playConn, name string, err error) (again bool) {
 	p.stop()
 	switch {
 	case err != nil && !p.accepted.Load() && !p.left && !p.gone:
@@ -51,7 +64,21 @@ func (c *conn) play(r *auth.Request) {
 		b = appendStatus(b, streamID, playGone)
 		c.farewell(appendStatus(b, streamID, playStop))
 	}
-	c.srv.log().Debug("rtmp: player left", "stream", r.Stream, "remote", c.remote, "err", err)
+	c.srv.log().Debug("rtmp: player left", "stream", name, "remote", c.remote, "err", err)
+	return again
+}
+
+// played is deferred by play.
+func (c *conn) played(again *bool) {
+	if v := recover(); v != nil {
+		c.srv.recovered(c, v)
+		*again = false
+	}
+	if *again {
+		go c.run()
+	} else {
+		c.close()
+	}
 }
 
 // A playConn is a playing connection as its Handler sees it.
@@ -85,37 +112,54 @@ func (p *playConn) Accept() []byte {
 }
 
 // ReadControl reads until the peer says something that concerns the play.
-func (p *playConn) ReadControl() (stream.Control, error) {
+func (p *playConn) ReadControl() (ctl stream.Control, err error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	for {
-		if p.stopped || p.left {
-			return stream.Control{}, io.EOF
-		}
-		m, err := p.c.rd.next()
-		if err != nil {
-			p.gone = !errors.Is(err, os.ErrDeadlineExceeded) // a deadline is how a handler wakes itself
-			return stream.Control{}, err
-		}
-		switch m.typ {
-		case typeUserControl:
-			if reply := pong(m); reply != nil {
-				return stream.Control{Reply: reply}, nil
-			}
-		case typeCommandAMF0, typeCommandAMF3:
-			cmd, err := parseCommand(m)
-			if err != nil {
-				return stream.Control{}, err
-			}
-			ctl, err := p.command(&cmd)
-			if err != nil {
-				return stream.Control{}, err
-			}
-			if ctl.Reply != nil || ctl.Pause || ctl.Resume {
-				return ctl, nil
-			}
+	for err == nil && ctl.Reply == nil && !ctl.Pause && !ctl.Resume {
+		if err = p.wait(); err == nil {
+			ctl, err = p.control()
 		}
 	}
+	p.mu.Unlock()
+	return ctl, err
+}
+
+// wait blocks until there is something to be read.
+func (p *playConn) wait() error {
+	if p.stopped || p.left {
+		return io.EOF
+	}
+	if p.c.rd.end > p.c.rd.pos {
+		return nil
+	}
+	return p.failed(p.c.rd.fill())
+}
+
+// failed notes whether an error of the reader means that the peer is gone. A
+// deadline does not: it is how a handler wakes itself.
+func (p *playConn) failed(err error) error {
+	p.gone = err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
+	return err
+}
+
+// control reads one message. It returns a zero Control if that concerns nobody.
+//
+//go:noinline
+func (p *playConn) control() (stream.Control, error) {
+	m, err := p.c.rd.next()
+	if err != nil {
+		return stream.Control{}, p.failed(err)
+	}
+	switch m.typ {
+	case typeUserControl:
+		return stream.Control{Reply: pong(m)}, nil
+	case typeCommandAMF0, typeCommandAMF3:
+		cmd, err := parseCommand(m)
+		if err != nil {
+			return stream.Control{}, err
+		}
+		return p.command(&cmd)
+	}
+	return stream.Control{}, nil
 }
 
 // stop takes the connection back from the handler, which may have left a

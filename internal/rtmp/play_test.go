@@ -325,6 +325,58 @@ func TestPlayMemory(t *testing.T) {
 	runtime.KeepAlive(players)
 }
 
+// The goroutine of a waiting player shrinks to a stack of 4 KB, even if the
+// handler needed more before.
+func TestPlayStack(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector makes stack frames larger")
+	}
+	const n = 100
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	waiting := make(chan bool, n)
+	srv := &Server{Log: quiet, Handler: &fakeHandler{play: func(_ context.Context, c stream.PlayConn, _ *auth.Request) error {
+		deep(20)
+		waiting <- true
+		_, err := c.ReadControl()
+		return err
+	}}}
+	go func() { _ = srv.Serve(ln) }()
+	defer srv.Close()
+	stacks := func() int {
+		var m runtime.MemStats
+		liveHeap()
+		runtime.ReadMemStats(&m)
+		return int(m.StackInuse)
+	}
+	before := stacks()
+	for range n {
+		nc, err := net.Dial("tcp", ln.Addr().String())
+		require.NoError(t, err)
+		defer nc.Close()
+		require.NoError(t, clientHandshake(nc, true))
+		_, err = nc.Write(playerWire(t))
+		require.NoError(t, err)
+		<-waiting
+	}
+	time.Sleep(10 * time.Millisecond) // for the last to wait
+	each := (stacks() - before) / n
+	t.Logf("%d bytes of stack a player", each)
+	require.Less(t, each, 5<<10)
+}
+
+// deep needs much stack.
+//
+//go:noinline
+func deep(n int) int {
+	var b [256]byte
+	if n == 0 {
+		return 0
+	}
+	b[n] = byte(deep(n - 1))
+	return int(b[n/2])
+}
+
 // playerWire is what ffmpeg's player sends after the handshake.
 func playerWire(t testing.TB) []byte {
 	var b []byte

@@ -15,6 +15,7 @@ package rtmp
 
 import (
 	"errors"
+	"fmt"
 	"net"
 )
 
@@ -65,14 +66,9 @@ const (
 // for all of them.
 const PlayChunkSize = 60000
 
-// ErrServerClosed is what Serve returns after Shutdown or Close. It matches
+// ErrServerClosed is what Serve returns after Shutdown or Close. It is a
 // net.ErrClosed.
-var ErrServerClosed error = serverClosed{}
-
-type serverClosed struct{}
-
-func (serverClosed) Error() string        { return "rtmp: server closed" }
-func (serverClosed) Is(target error) bool { return target == net.ErrClosed }
+var ErrServerClosed = fmt.Errorf("rtmp: server closed: %w", net.ErrClosed)
 
 // What a peer does wrong. The texts are for logs: no peer sees them.
 var (

@@ -202,9 +202,10 @@ func (s *Server) addConn(c *conn) bool {
 	key := limitKey(c.remote.Addr())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closing ||
-		s.MaxConns > 0 && c.ln.count >= s.MaxConns ||
-		s.MaxConnsPerAddr > 0 && c.ln.byAddr[key] >= s.MaxConnsPerAddr {
+	if s.closing || s.MaxConns > 0 && c.ln.count >= s.MaxConns {
+		return false
+	}
+	if s.MaxConnsPerAddr > 0 && c.ln.byAddr[key] >= s.MaxConnsPerAddr && key.IsValid() {
 		return false
 	}
 	s.conns[c] = stateCommand

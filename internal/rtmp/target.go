@@ -26,8 +26,8 @@ type target struct {
 //	rtmp://host/app/stream?vhost=V
 //	rtmp://host/app...vhost...V/stream
 //
-// Clients cut the URL into app and stream at one slash or another. The stream
-// is always the last segment here, whatever the cut.
+// Clients cut the URL into app and stream at one slash or another, and some not
+// at all. The stream is always the last segment here, whatever the cut.
 func parseTarget(app, tcURL, stream string) (target, error) {
 	app, appQuery := splitQuery(app)
 	stream, query := splitQuery(stream)
@@ -39,7 +39,10 @@ func parseTarget(app, tcURL, stream string) (target, error) {
 		// What Flash players and ffmpeg put in front of a name with a suffix.
 		stream = strings.TrimPrefix(stream, kind)
 	}
-	path := strings.Trim(app, "/") + "/" + strings.Trim(stream, "/")
+	path := strings.Trim(app, "/")
+	if stream = strings.Trim(stream, "/"); stream != "" || !strings.Contains(path, "/") {
+		path += "/" + stream
+	}
 	cut := strings.LastIndexByte(path, '/')
 	t := target{app: strings.TrimPrefix(path[:cut], "/"), name: path[cut+1:], query: query}
 	if appQuery != "" && appQuery != query {

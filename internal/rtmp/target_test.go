@@ -39,6 +39,7 @@ func TestTarget(t *testing.T) {
 		{"several levels, cut at the end", "a/b/c", "", "d", target{key: "a/b/c/d", app: "a/b/c", name: "d"}},
 		{"several levels, cut as ffmpeg does", "a/b", "", "c/d", target{key: "a/b/c/d", app: "a/b/c", name: "d"}},
 		{"several levels, cut at the start", "a", "", "b/c/d?token=t", target{key: "a/b/c/d", app: "a/b/c", name: "d", query: "token=t", token: "t"}},
+		{"not cut at all", "live/cam?token=t", "rtmp://h/live/cam?token=t", "", target{key: "live/cam", app: "live", name: "cam", query: "token=t", token: "t"}},
 		{"slashes at the ends", "/live/", "", "/cam/", target{key: "live/cam", app: "live", name: "cam"}},
 		{"kind of file", "live", "", "mp4:cam.mp4", target{key: "live/cam.mp4", app: "live", name: "cam.mp4"}},
 		{"no app", "", "", "cam", target{key: "cam", name: "cam"}},

@@ -12,6 +12,11 @@ import (
 // that was sent before and is the same for every player. A body of 16 MiB or
 // more cannot be sent over RTMP; dst is returned as it was.
 func AppendMessage(dst []byte, typ byte, ts uint32, header, payload []byte) []byte {
+	return appendMedia(dst, typ, ts, streamID, header, payload)
+}
+
+// appendMedia is AppendMessage for any message stream.
+func appendMedia(dst []byte, typ byte, ts, stream uint32, header, payload []byte) []byte {
 	csid := byte(csidData)
 	switch typ {
 	case typeAudio:
@@ -19,7 +24,7 @@ func AppendMessage(dst []byte, typ byte, ts uint32, header, payload []byte) []by
 	case typeVideo:
 		csid = csidVideo
 	}
-	return appendChunks(dst, PlayChunkSize, csid, typ, ts, streamID, header, payload)
+	return appendChunks(dst, PlayChunkSize, csid, typ, ts, stream, header, payload)
 }
 
 // appendChunks appends the message header ++ payload in chunks of chunkSize.

@@ -2,8 +2,8 @@ package rtmp
 
 import (
 	"context"
-	"errors"
 	"io"
+	"math"
 	"net"
 	"sync"
 	"time"
@@ -41,7 +41,7 @@ func (c *Client) Publish(ctx context.Context) (*Writer, error) {
 		if err := c.createStream(); err != nil {
 			return err
 		}
-		if err := c.send(nil, streamID, "publish", nil, c.stream, "live"); err != nil {
+		if err := c.send(nil, c.sid, "publish", nil, c.stream, "live"); err != nil {
 			return err
 		}
 		return c.status(publishStart.code)
@@ -54,16 +54,19 @@ func (c *Client) Publish(ctx context.Context) (*Writer, error) {
 	return w, nil
 }
 
-var errStreamID = errors.New("rtmp: server gives out a message stream that cannot be used")
-
 func (c *Client) createStream() error {
 	cmd, err := c.call(nil, 0, "createStream", nil)
 	if err != nil {
 		return err
 	}
-	if len(cmd.args) == 0 || cmd.args[0] != float64(streamID) {
-		return errStreamID
+	id, ok := 0.0, false
+	if len(cmd.args) > 0 {
+		id, ok = cmd.args[0].(float64)
 	}
+	if !ok || !(id >= 1 && id <= math.MaxUint32) {
+		return errCommand
+	}
+	c.sid = uint32(id)
 	return nil
 }
 
@@ -156,7 +159,7 @@ func (w *Writer) SetTracks(tracks ...*stream.Track) error {
 		taken[t.Kind()] = true
 		chosen = append(chosen, t)
 		if body != nil && !w.sent(t) {
-			b = AppendMessage(b, flv.TagType(t), w.ts, nil, body)
+			b = appendMedia(b, flv.TagType(t), w.ts, w.c.sid, nil, body)
 		}
 	}
 	if chosen == nil && refused != nil {
@@ -203,7 +206,7 @@ func (w *Writer) appendMetadata(b []byte) []byte {
 	if err != nil {
 		return b
 	}
-	return AppendMessage(b, typeDataAMF0, w.ts, nil, body)
+	return appendMedia(b, typeDataAMF0, w.ts, w.c.sid, nil, body)
 }
 
 // Write sends a frame and blocks while the network does. Frames of tracks that
@@ -220,7 +223,7 @@ func (w *Writer) Write(f *stream.Frame) error {
 		return err
 	}
 	w.ts = flv.Timestamp(f)
-	w.buf = AppendMessage(w.buf[:0], flv.TagType(f.Track), w.ts, header, f.Data)
+	w.buf = appendMedia(w.buf[:0], flv.TagType(f.Track), w.ts, w.c.sid, header, f.Data)
 	return w.sendLocked(w.buf)
 }
 
@@ -229,7 +232,7 @@ func (w *Writer) Close() error {
 	_ = w.c.nc.SetWriteDeadline(time.Now().Add(time.Second)) // a Write that blocks ends soon
 	w.mu.Lock()
 	b := appendCommand(nil, 0, "FCUnpublish", 0, nil, w.c.stream)
-	b = appendCommand(b, 0, "deleteStream", 0, nil, float64(streamID))
+	b = appendCommand(b, 0, "deleteStream", 0, nil, float64(w.c.sid))
 	_ = w.sendLocked(b)
 	w.fail(net.ErrClosed)
 	w.mu.Unlock()
