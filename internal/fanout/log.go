@@ -10,7 +10,7 @@ import (
 // from. Set the exported fields before the first Attach. Append, Mark, Flush
 // and End are for one goroutine, the muxer's; the rest is for any.
 type Log struct {
-	Interval time.Duration // bytes are held back at most this long, to write more at once; 0: not at all
+	Interval time.Duration // the first bytes that wait are held back this long, to write more at once; 0: not at all
 	MaxLag   time.Duration // a player further behind skips to the newest point; default 5 s
 	MaxBytes int           // as MaxLag, in bytes, and a bound of the window; default 16 MiB
 	Stall    time.Duration // a player that takes no byte for this long is dropped; default 10 s

@@ -29,6 +29,12 @@ type Options struct {
 	First []byte // sent at once, before the log's point is known
 	Meter Meter  // nil: nobody counts
 
+	// Heard is told how many bytes the peer has said, of a connection on which
+	// nobody else reads: the log looks at it once a second, so that no
+	// goroutine need wait in Read. An error ends the player with it, and io.EOF
+	// does when the peer leaves. It is only for connections that CanHear.
+	Heard func(n int) error
+
 	// OnEnd is called once if the player ends before Detach: with the log's
 	// error, nil included, when the log has ended and all is sent; with what
 	// the connection said, or ErrSlow. It must not block or call the player.
@@ -70,6 +76,9 @@ type Player struct {
 	framed  time.Time // when it last took the end of a frame
 	skipped time.Time
 }
+
+// CanHear reports whether Options.Heard works with conn.
+func CanHear(conn Conn) bool { return rawConn(conn) != nil }
 
 // Attach makes conn a player of the log. It starts at the newest point, or at
 // the next one if there is none yet. Until Detach returns nobody else may write
@@ -141,6 +150,13 @@ func (p *Player) hurry() {
 	p.lock.Lock()
 	p.push(time.Now(), noLimit)
 	p.lock.Unlock()
+}
+
+// End ends the player with err, unless it has ended already.
+func (p *Player) End(err error) {
+	p.lock.Lock()
+	defer p.lock.Unlock()
+	p.end(err)
 }
 
 // Detach ends the player without OnEnd, unless it has ended already, and

@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"io"
 	"net"
 	"os"
 	"syscall"
@@ -77,6 +78,45 @@ func (w *rawWriter) writeTo(fd uintptr) bool {
 	case nil:
 	default:
 		w.err = &net.OpError{Op: "write", Net: "tcp", Err: os.NewSyscallError("write", w.err)}
+	}
+	return true // never wait
+}
+
+// rawReader reads from sockets without ever blocking.
+type rawReader struct {
+	call func(fd uintptr) bool
+	buf  [512]byte
+	n    int
+	err  error
+}
+
+// read reads what the peer has said, as far as it fits, and throws it away.
+// Silence is no error; io.EOF is that the peer has left.
+func (r *rawReader) read(conn syscall.RawConn) (int, error) {
+	if r.call == nil {
+		r.call = r.readFrom
+	}
+	r.n, r.err = 0, nil
+	if err := conn.Read(r.call); err != nil {
+		return 0, err
+	}
+	return r.n, r.err
+}
+
+func (r *rawReader) readFrom(fd uintptr) bool {
+	for {
+		r.n, r.err = unix.Read(int(fd), r.buf[:])
+		if r.err != unix.EINTR {
+			break
+		}
+	}
+	switch {
+	case r.err == unix.EAGAIN:
+		r.n, r.err = 0, nil
+	case r.err != nil:
+		r.n, r.err = 0, &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", r.err)}
+	case r.n == 0:
+		r.err = io.EOF
 	}
 	return true // never wait
 }

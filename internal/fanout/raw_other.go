@@ -13,3 +13,10 @@ type rawWriter struct{}
 func (*rawWriter) write(syscall.RawConn, *[3][]byte) (int, error) {
 	panic("unreachable: rawConn returns nil")
 }
+
+// rawReader is likewise.
+type rawReader struct{}
+
+func (*rawReader) read(syscall.RawConn) (int, error) {
+	panic("unreachable: rawConn returns nil")
+}

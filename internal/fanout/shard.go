@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"math"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -17,9 +18,11 @@ type shard struct {
 	mu      sync.Mutex
 	players []*Player
 	blocked int   // players whose socket was full
+	hearing int   // players with Options.Heard
 	sent    int64 // offset up to which players have everything that do not lag
 	running bool
 	out     rawWriter
+	in      rawReader
 }
 
 const (
@@ -28,6 +31,8 @@ const (
 	shardSize = 256
 	// retry is how soon a full socket is tried again.
 	retry = 20 * time.Millisecond
+	// hear is how often it is looked at what peers say.
+	hear = time.Second
 )
 
 // shardLocked returns the shard that a new player goes to.
@@ -58,6 +63,9 @@ func (s *shard) add(p *Player) {
 	defer s.mu.Unlock()
 	p.index = len(s.players)
 	s.players = append(s.players, p)
+	if p.opts.Heard != nil {
+		s.hearing++
+	}
 	s.count.Store(int32(len(s.players)))
 	if !s.running {
 		s.running = true
@@ -83,6 +91,9 @@ func (s *shard) removeLocked(p *Player) {
 	s.count.Store(int32(last))
 	p.index = -1
 	p.unblock()
+	if p.opts.Heard != nil {
+		s.hearing--
+	}
 	if last == 0 {
 		s.signal() // the goroutine has nothing left to do
 	}
@@ -91,8 +102,8 @@ func (s *shard) removeLocked(p *Player) {
 func (s *shard) run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var flushed time.Time
-	due := false // there may be bytes to flush
+	var since, retried, heard time.Time
+	due := false // there may be bytes to flush, since then
 	for {
 		s.mu.Lock()
 		if len(s.players) == 0 {
@@ -100,41 +111,71 @@ func (s *shard) run() {
 			s.mu.Unlock()
 			return
 		}
-		blocked := s.blocked > 0
+		blocked, hearing := s.blocked > 0, s.hearing > 0
 		s.mu.Unlock()
 
-		wake, wait := s.wake, retry
+		now := time.Now()
+		if due && now.Sub(since) >= s.log.Interval {
+			select {
+			case <-s.wake: // what it tells of is flushed now
+			default:
+			}
+			due = false
+			s.flush()
+			continue
+		}
+		const never = time.Duration(math.MaxInt64)
+		wait := never
 		if due {
-			rest := s.log.Interval
-			if rest > 0 {
-				rest -= time.Since(flushed)
+			wait = s.log.Interval - now.Sub(since)
+		}
+		if blocked {
+			if now.Sub(retried) >= retry {
+				retried = now
+				s.retry()
 			}
-			if rest <= 0 {
-				select {
-				case <-s.wake: // what it tells of is flushed now
-				default:
-				}
-				flushed, due = time.Now(), false
-				s.flush()
-				continue
+			wait = min(wait, retry-now.Sub(retried))
+		}
+		if hearing {
+			if now.Sub(heard) >= hear {
+				heard = now
+				s.hear()
 			}
-			wake = nil
-			if !blocked || rest < wait {
-				wait = rest
-			}
-		} else if !blocked {
+			wait = min(wait, hear-now.Sub(heard))
+		}
+		wake := s.wake
+		if due {
+			wake = nil // what is due waits for the interval
+		}
+		if wait == never {
 			<-wake
-			due = true
+			due, since = true, time.Now()
 			continue
 		}
 		timer.Reset(wait)
 		select {
 		case <-wake:
-			due = true
+			due, since = true, time.Now()
 		case <-timer.C:
-			if blocked {
-				s.retry()
-			}
+		}
+	}
+}
+
+// hear looks at what the peers say of those whose connection nobody else reads.
+func (s *shard) hear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := len(s.players) - 1; i >= 0; i-- {
+		p := s.players[i]
+		if p.opts.Heard == nil {
+			continue
+		}
+		n, err := s.in.read(p.raw)
+		if n > 0 && err == nil {
+			err = p.opts.Heard(n)
+		}
+		if err != nil {
+			p.end(err)
 		}
 	}
 }

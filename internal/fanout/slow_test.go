@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,10 +24,27 @@ var slowTransports = []transport{
 	}},
 }
 
+// overSlow runs the test in virtual time where no socket is in the way.
 func overSlow(t *testing.T, test func(t *testing.T, tr transport)) {
 	for _, tr := range slowTransports {
-		t.Run(tr.name, func(t *testing.T) { test(t, tr) })
+		t.Run(tr.name, func(t *testing.T) {
+			if tr.name == "pipe" {
+				synctest.Test(t, func(t *testing.T) { test(t, tr) })
+			} else {
+				test(t, tr)
+			}
+		})
 	}
+}
+
+// inBackground runs read, which ends when c is closed, until the end of the test.
+func inBackground(t *testing.T, c net.Conn, read func()) {
+	var wg sync.WaitGroup
+	wg.Go(read)
+	t.Cleanup(func() {
+		c.Close()
+		wg.Wait()
+	})
 }
 
 // throttled reads at most n bytes a millisecond.
@@ -139,9 +157,9 @@ func drain(client net.Conn) (all []unit, cut bool) {
 func TestTooManySkips(t *testing.T) {
 	overSlow(t, func(t *testing.T, tr transport) {
 		m := &meter{}
-		l := newSource(&Log{MaxLag: 20 * time.Millisecond, MaxSkips: 3})
+		l := newSource(&Log{MaxLag: 50 * time.Millisecond, MaxSkips: 3})
 		server, client := tr.dial(t)
-		go io.Copy(io.Discard, &throttled{client, 3000})
+		inBackground(t, client, func() { io.Copy(io.Discard, &throttled{client, 3000}) })
 		onEnd, end := ended()
 		p := l.Attach(server, Options{OnEnd: onEnd, Meter: m})
 		require.Equal(t, ErrSlow, produce(t, l, end, 20_000))
@@ -205,7 +223,7 @@ func TestStall(t *testing.T) {
 			overSlow(t, func(t *testing.T, tr transport) {
 				l := newSource(&Log{Stall: 100 * time.Millisecond})
 				server, client := tr.dial(t)
-				go tt.read(client)
+				inBackground(t, client, func() { tt.read(client) })
 				onEnd, end := ended()
 				began := time.Now()
 				p := l.Attach(server, Options{OnEnd: onEnd})
@@ -236,7 +254,7 @@ func TestStall(t *testing.T) {
 // likes.
 func TestSlowIsNotStalled(t *testing.T) {
 	overSlow(t, func(t *testing.T, tr transport) {
-		l := newSource(&Log{Stall: 100 * time.Millisecond, MaxLag: time.Minute})
+		l := newSource(&Log{Stall: 300 * time.Millisecond, MaxLag: time.Minute})
 		server, client := tr.dial(t)
 		onEnd, end := ended()
 		p := l.Attach(server, Options{OnEnd: func(err error) {
@@ -245,7 +263,7 @@ func TestSlowIsNotStalled(t *testing.T) {
 		}})
 		l.key()
 		for range 100 { // more than 4*Stall
-			l.frame(15_000)
+			l.frame(25_000)
 		}
 		l.Flush()
 		l.End(nil)
