@@ -1,7 +1,6 @@
 package deliver
 
 import (
-	"fmt"
 	"net/http"
 
 	"github.com/runnel-media/runnel/internal/fmp4"
@@ -14,6 +13,9 @@ type container string
 const (
 	containerFLV  container = "flv"
 	containerMP4  container = "mp4"
+	containerTS   container = "ts"
+	containerAAC  container = "aac"
+	containerMP3  container = "mp3"
 	containerRTMP container = "rtmp"
 )
 
@@ -21,6 +23,12 @@ func (c container) muxer() muxer {
 	switch c {
 	case containerMP4:
 		return &mp4Muxer{}
+	case containerTS:
+		return &tsMuxer{}
+	case containerAAC:
+		return &adtsMuxer{}
+	case containerMP3:
+		return mp3Muxer{}
 	case containerRTMP:
 		return &rtmpMuxer{}
 	}
@@ -34,6 +42,12 @@ func httpContainer(ext string) (container, bool) {
 		return containerFLV, true
 	case ".mp4":
 		return containerMP4, true
+	case ".ts":
+		return containerTS, true
+	case ".aac":
+		return containerAAC, true
+	case ".mp3":
+		return containerMP3, true
 	}
 	return "", false
 }
@@ -43,49 +57,29 @@ func (c container) describe(h http.Header, tracks []*stream.Track) {
 	switch c {
 	case containerFLV:
 		h.Set("Content-Type", "video/x-flv")
+	case containerTS:
+		h.Set("Content-Type", "video/mp2t")
+	case containerAAC:
+		h.Set("Content-Type", "audio/aac")
+	case containerMP3:
+		h.Set("Content-Type", "audio/mpeg")
 	case containerMP4:
-		h.Set("Content-Type", fmp4.ContentType(tracks...))
-	}
-}
-
-// playable says why none of a stream's tracks can be sent. A stream that has no
-// tracks yet may turn out to be playable.
-func (k feedKey) playable() error {
-	tracks := k.stream.Tracks()
-	m := k.container.muxer()
-	var reason error
-	for _, t := range tracks {
-		if t.Kind() == stream.Data {
-			continue
+		typ := "video/mp4"
+		if len(tracks) > 0 {
+			typ = fmp4.ContentType(tracks...)
 		}
-		err := k.takes(m, t)
-		if err == nil {
-			return nil
-		}
-		reason = fmt.Errorf("%s in %s: %w", t.Codec, k.container, err)
+		h.Set("Content-Type", typ)
 	}
-	return reason
-}
-
-// sendable returns the tracks that can be sent.
-func (k feedKey) sendable() (tracks []*stream.Track) {
-	m := k.container.muxer()
-	for _, t := range k.stream.Tracks() {
-		if k.takes(m, t) == nil {
-			tracks = append(tracks, t)
-		}
-	}
-	return tracks
 }
 
 // ContentType returns the media type of a stream as HTTP players get it, with
-// the codecs of the tracks that the container ("flv", "mp4") can carry.
+// the codecs of the tracks that the container ("flv", "mp4", "ts", "aac", "mp3") can carry.
 func ContentType(s *stream.Stream, extension string) string {
 	c, ok := httpContainer("." + extension)
 	if !ok {
 		return ""
 	}
 	h := make(http.Header)
-	c.describe(h, feedKey{stream: s, container: c}.sendable())
+	c.describe(h, feedKey{stream: s, container: c}.sent())
 	return h.Get("Content-Type")
 }

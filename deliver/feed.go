@@ -1,38 +1,32 @@
 package deliver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/runnel-media/runnel/internal/fanout"
 	"github.com/runnel-media/runnel/stream"
 )
 
-// feedKey names the bytes that players share: one stream in one container, in
-// one dialect of it.
-type feedKey struct {
-	stream    *stream.Stream
-	container container
-	websocket bool   // each frame is a WebSocket message
-	accept    string // FourCCs that the players take, comma-separated and sorted; "" is any
-}
-
 // A muxer turns frames into the bytes of a container. It is used by one
 // goroutine.
 type muxer interface {
 	// supports says why the container cannot carry a track.
 	supports(t *stream.Track) error
-	// configure is told the tracks from here on.
+	// configure is told the tracks from here on, of which there is one at
+	// least.
 	configure(tracks []*stream.Track, meta stream.Metadata) error
 	// prefix returns what a player needs before the frame that starts at dts:
 	// everything, or, with a file header already sent, the configuration only.
 	prefix(dst []byte, dts time.Duration, whole bool) []byte
 	// size is an upper estimate of what appendFrame adds.
 	size(f *stream.Frame) int
+	// appendFrame adds nothing if the container cannot hold the frame.
 	appendFrame(dst []byte, f *stream.Frame) []byte
 }
 
@@ -42,93 +36,122 @@ type feed struct {
 	server  *Server
 	key     feedKey
 	log     *fanout.Log
-	cancel  context.CancelFunc
-	viewers int // guarded by Server.mu
+	cancel  context.CancelFunc // its players get what has been muxed, then the end
+	viewers int                // guarded by Server.mu
 
 	// owned by run
 	mux       muxer
-	tracks    []*stream.Track
+	tracks    []*stream.Track // that are sent
+	refused   []*stream.Track // that are not
+	seen      []*stream.Track // those of the stream when that was decided
 	meta      stream.Metadata
-	version   int
+	config    []byte // what the muxer makes of tracks and meta
+	version   int    // of config
+	changed   bool   // config is not in the log yet
 	hasVideo  bool
-	lastPoint time.Duration
+	lastVideo time.Duration
 	pointed   bool
-	changed   bool // the configuration has changed since the last frame
-	scratch   []byte
+	lastPoint time.Duration
 }
 
-func newFeed(s *Server, key feedKey) *feed {
-	ctx, cancel := context.WithCancel(context.Background())
-	f := &feed{server: s, key: key, log: s.newLog(key.stream), cancel: cancel, mux: key.container.muxer()}
-	go f.run(ctx)
-	return f
+// newFeed returns a feed that does not run yet.
+func (s *Server) newFeed(key feedKey) *feed {
+	return &feed{
+		server: s,
+		key:    key,
+		mux:    key.container.muxer(),
+		log: &fanout.Log{
+			Interval: s.WriteInterval,
+			MaxLag:   s.MaxLag,
+			MaxBytes: s.MaxLagBytes,
+			Stall:    s.StallTimeout,
+			Live:     s.Hub.Cache.Off,
+			Latency: func(d time.Duration, n int) {
+				key.stream.Latency.Observe(d, n)
+				s.Hub.Latency.Observe(d, n)
+			},
+		},
+	}
 }
 
-// stop ends the feed: its players get what has been muxed, then the end.
-func (f *feed) stop() { f.cancel() }
+// run muxes what sub reads, until the stream or ctx ends.
+func (f *feed) run(ctx context.Context, sub *stream.Subscriber) {
+	defer f.cancel()
+	defer sub.Close()
+	held, err := f.gather(ctx, sub)
+	f.addAll(sub, held)
+	var batch [32]*stream.Frame
+	for err == nil {
+		var n int
+		n, err = sub.Read(ctx, batch[:])
+		f.addAll(sub, batch[:n])
+		clear(batch[:n])
+	}
+	if errors.Is(err, io.EOF) || ctx.Err() != nil {
+		err = nil
+	}
+	f.log.End(err)
+}
 
-// settle is how much media a feed waits for before it takes the tracks that
-// have come for all there are.
+// settle is how long a feed waits for a stream's tracks to be complete, of
+// media or of time.
 const settle = 500 * time.Millisecond
 
-func (f *feed) run(ctx context.Context) {
-	defer f.cancel()
-	sub, err := f.server.Hub.Subscribe(ctx, f.key.stream.Name(), nil)
-	if err != nil {
-		f.log.End(err)
-		return
-	}
-	defer sub.Close()
-	var held []*stream.Frame // until the tracks have settled
-	settled := false
+// gather reads until the stream's tracks have come, as far as one can tell. An
+// FLV header and an MP4 initialization segment cannot be amended later.
+func (f *feed) gather(ctx context.Context, sub *stream.Subscriber) (held []*stream.Frame, err error) {
 	var batch [32]*stream.Frame
 	for {
-		n, err := sub.Read(ctx, batch[:])
-		for _, fr := range batch[:n] {
-			if !settled {
-				held = append(held, fr)
-				if !f.settled(sub, held) {
-					continue
-				}
-				settled = true
-				for _, h := range held {
-					f.add(sub, h)
-				}
-				held = nil
-				continue
-			}
-			f.add(sub, fr)
+		var audio, video bool
+		for _, t := range sub.Tracks() {
+			audio = audio || t.Kind() == stream.Audio
+			video = video || t.Kind() == stream.Video
 		}
-		if err != nil {
-			for _, h := range held {
-				f.add(sub, h)
-			}
-			if errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) {
-				err = nil
-			}
-			f.log.End(err)
-			return
+		if audio && video {
+			return held, nil
 		}
-		if settled {
-			f.log.Flush()
+		wait, cancel := ctx, context.CancelFunc(func() {})
+		if n := len(held); n > 0 {
+			// There may be no further frame for long, and the cached ones of
+			// a stream that has been up for a while are old already.
+			until := held[0].Arrived().Add(settle)
+			if n > 64 || held[n-1].DTS-held[0].DTS >= settle || !time.Now().Before(until) {
+				return held, nil
+			}
+			wait, cancel = context.WithDeadline(ctx, until)
+		}
+		n, err := sub.Read(wait, batch[:])
+		cancel()
+		held = append(held, batch[:n]...)
+		if err != nil && (ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded)) {
+			return held, err
 		}
 	}
 }
 
-func (f *feed) settled(sub *stream.Subscriber, held []*stream.Frame) bool {
-	var audio, video bool
-	for _, t := range sub.Tracks() {
-		audio = audio || t.Kind() == stream.Audio
-		video = video || t.Kind() == stream.Video
+// addAll muxes frames that are due.
+func (f *feed) addAll(sub *stream.Subscriber, frames []*stream.Frame) {
+	if len(frames) == 0 {
+		return
 	}
-	return audio && video || len(held) > 64 || held[len(held)-1].DTS-held[0].DTS >= settle
+	if meta := sub.Metadata(); len(f.tracks) > 0 && reflect.ValueOf(meta).Pointer() != reflect.ValueOf(f.meta).Pointer() {
+		f.configure(f.tracks, meta)
+	}
+	for _, fr := range frames {
+		f.add(sub, fr)
+	}
+	f.log.Flush()
 }
 
 // add muxes one frame.
 func (f *feed) add(sub *stream.Subscriber, fr *stream.Frame) {
-	f.follow(sub, fr)
-	if !slices.Contains(f.tracks, fr.Track) {
-		return // a track that the container, or these players, cannot take
+	if !f.follow(sub, fr) {
+		return
+	}
+	if f.changed { // before the point that fr may be, where the configuration is sent anyway
+		f.changed = false
+		config := f.mux.prefix(nil, fr.DTS, false)
+		f.append(fr, len(config), func(dst []byte) []byte { return append(dst, config...) })
 	}
 	if f.isPoint(fr) {
 		f.log.Mark(fanout.Point{
@@ -138,96 +161,77 @@ func (f *feed) add(sub *stream.Subscriber, fr *stream.Frame) {
 		})
 		f.lastPoint, f.pointed = fr.DTS, true
 	}
-	size := f.mux.size(fr) + maxMessageHeader
-	if f.changed {
-		f.changed = false
-		f.scratch = f.mux.prefix(f.scratch[:0], fr.DTS, false)
-		size += len(f.scratch) + maxMessageHeader
-	} else {
-		f.scratch = f.scratch[:0]
-	}
-	f.log.Append(fr.Arrived(), size, func(dst []byte) []byte {
-		if len(f.scratch) > 0 {
-			dst = f.message(dst, func(dst []byte) []byte { return append(dst, f.scratch...) })
-		}
-		return f.message(dst, func(dst []byte) []byte { return f.mux.appendFrame(dst, fr) })
-	})
+	f.append(fr, f.mux.size(fr), func(dst []byte) []byte { return f.mux.appendFrame(dst, fr) })
 }
 
-// follow keeps the muxer's configuration that of the frame at hand.
-func (f *feed) follow(sub *stream.Subscriber, fr *stream.Frame) {
-	meta := sub.Metadata()
-	known := slices.Contains(f.tracks, fr.Track)
-	if known && !fr.Discontinuity {
-		return
-	}
-	var tracks []*stream.Track
+func (f *feed) append(fr *stream.Frame, size int, write func([]byte) []byte) {
+	f.log.Append(fr.Arrived(), size+maxMessageHeader, func(dst []byte) []byte { return f.message(dst, write) })
+}
+
+// follow keeps the muxer's configuration that of the frame at hand, and reports
+// whether the frame is to be sent.
+func (f *feed) follow(sub *stream.Subscriber, fr *stream.Frame) bool {
 	if !fr.Discontinuity {
-		tracks = f.tracks
-	}
-	for _, t := range append(slices.Clone(sub.Tracks()), fr.Track) {
-		if f.takes(t) != nil {
-			continue
-		}
-		i := slices.IndexFunc(tracks, func(o *stream.Track) bool { return o.ID == t.ID })
 		switch {
-		case i < 0:
-			tracks = append(slices.Clone(tracks), t)
-		case t == fr.Track || !slices.Contains(f.tracks, tracks[i]):
-			tracks = slices.Clone(tracks)
-			tracks[i] = t
+		case slices.Contains(f.tracks, fr.Track):
+			return true
+		case slices.Contains(f.refused, fr.Track) && slices.Equal(f.seen, sub.Tracks()):
+			return false
 		}
 	}
-	if slices.Equal(tracks, f.tracks) {
+	f.seen = sub.Tracks()
+	all := slices.Clone(f.seen)
+	if !fr.Discontinuity {
+		for i, t := range all { // the stream may be ahead of the frame
+			if k := slices.IndexFunc(f.tracks, func(o *stream.Track) bool { return o.ID == t.ID }); k >= 0 {
+				all[i] = f.tracks[k]
+			}
+		}
+	}
+	if i := slices.IndexFunc(all, func(t *stream.Track) bool { return t.ID == fr.Track.ID }); i >= 0 {
+		all[i] = fr.Track
+	} else {
+		all = append(all, fr.Track)
+	}
+	tracks := f.key.choose(f.mux, all, f.tracks)
+	f.refused = slices.DeleteFunc(all, func(t *stream.Track) bool { return slices.Contains(tracks, t) })
+	if !slices.Equal(tracks, f.tracks) {
+		f.configure(tracks, sub.Metadata())
+	}
+	return slices.Contains(f.tracks, fr.Track)
+}
+
+func (f *feed) configure(tracks []*stream.Track, meta stream.Metadata) {
+	f.hasVideo = slices.ContainsFunc(tracks, func(t *stream.Track) bool { return t.Kind() == stream.Video })
+	f.tracks, f.meta = tracks, meta
+	if len(tracks) == 0 {
 		return
 	}
 	if err := f.mux.configure(tracks, meta); err != nil {
 		f.server.log().Warn("deliver: cannot mux", "stream", f.key.stream.Name(), "container", f.key.container, "err", err)
-		tracks = nil
+		f.refused = append(f.refused, tracks...)
+		f.tracks = nil
+		return
 	}
-	f.changed = f.pointed // the first players get it as their prefix
-	f.tracks, f.meta = tracks, meta
-	f.version++
-	f.hasVideo = slices.ContainsFunc(tracks, func(t *stream.Track) bool { return t.Kind() == stream.Video })
+	if config := f.mux.prefix(nil, 0, false); !bytes.Equal(config, f.config) {
+		f.config = config
+		f.version++
+		f.changed = f.pointed // the first players get it as their prefix
+	}
 }
 
-// takes says why players of this feed cannot be sent a track.
-func (f *feed) takes(t *stream.Track) error { return f.key.takes(f.mux, t) }
-
-func (k feedKey) takes(m muxer, t *stream.Track) error {
-	if err := m.supports(t); err != nil {
-		return err
-	}
-	if cc := fourCC(t.Codec); k.accept != "" && cc != "" && !slices.Contains(strings.Split(k.accept, ","), cc) {
-		return stream.ErrUnsupported
-	}
-	return nil
-}
+// videoGone is after how much media without a picture players of a stream with
+// video can start without one.
+const videoGone = 10 * time.Second
 
 // isPoint reports whether players can start at the frame.
 func (f *feed) isPoint(fr *stream.Frame) bool {
-	if f.hasVideo {
-		return fr.Key && fr.Track.Kind() == stream.Video
+	switch {
+	case fr.Track.Kind() == stream.Video:
+		f.lastVideo = fr.DTS
+		return fr.Key
+	case f.hasVideo && fr.DTS-f.lastVideo < videoGone:
+		return false
 	}
 	return !f.pointed || fr.DTS-f.lastPoint >= time.Second || fr.DTS < f.lastPoint
-}
-
-// fourCC returns the name under which enhanced RTMP players list a codec, "" for
-// those that every player is taken to know.
-func fourCC(c stream.Codec) string {
-	switch c {
-	case stream.H265:
-		return "hvc1"
-	case stream.AV1:
-		return "av01"
-	case stream.VP9:
-		return "vp09"
-	case stream.VP8:
-		return "vp08"
-	case stream.Opus:
-		return "Opus"
-	case stream.AC3:
-		return "ac-3"
-	}
-	return ""
 }

@@ -3,7 +3,6 @@ package deliver
 import (
 	"time"
 
-	"github.com/runnel-media/runnel/internal/amf"
 	"github.com/runnel-media/runnel/internal/flv"
 	"github.com/runnel-media/runnel/stream"
 )
@@ -53,15 +52,15 @@ func (b *flvBodies) configure(tracks []*stream.Track, meta stream.Metadata) erro
 		}
 	}
 	var err error
-	b.metadata, err = amf.Append(nil, "onMetaData", amf.FromMetadata(flv.MetadataFor(tracks, meta)))
+	b.metadata, err = flv.AppendMetadataBody(nil, flv.MetadataFor(tracks, meta))
 	return err
 }
 
-// body returns the frame's body in two parts, valid until the next call.
-func (b *flvBodies) body(f *stream.Frame) (header, data []byte) {
-	// supports has tried every codec that comes here.
-	b.header, _ = flv.AppendFrameHeader(b.header[:0], f)
-	return b.header, f.Data
+// frameHeader returns what stands before the frame's data in its body, valid
+// until the next call.
+func (b *flvBodies) frameHeader(f *stream.Frame) []byte {
+	b.header, _ = flv.AppendFrameHeader(b.header[:0], f) // supports has tried every codec that comes here
+	return b.header
 }
 
 func (m *flvMuxer) configure(tracks []*stream.Track, meta stream.Metadata) error {
@@ -78,7 +77,9 @@ func (m *flvMuxer) prefix(dst []byte, dts time.Duration, whole bool) []byte {
 		dst = flv.AppendFileHeader(dst, m.audio, m.video)
 	}
 	ts := milliseconds(dts)
-	dst = appendTag(dst, flv.TagData, ts, m.metadata, nil)
+	// At time 0 whatever the time: ffmpeg takes metadata at any other for a
+	// subtitle.
+	dst = appendTag(dst, flv.TagData, 0, m.metadata, nil)
 	for _, c := range m.configs {
 		dst = appendTag(dst, c.typ, ts, c.body, nil)
 	}
@@ -88,16 +89,13 @@ func (m *flvMuxer) prefix(dst []byte, dts time.Duration, whole bool) []byte {
 func (m *flvMuxer) size(f *stream.Frame) int { return len(f.Data) + 64 }
 
 func (m *flvMuxer) appendFrame(dst []byte, f *stream.Frame) []byte {
-	header, data := m.body(f)
-	return appendTag(dst, flv.TagType(f.Track), milliseconds(f.DTS), header, data)
+	return appendTag(dst, flv.TagType(f.Track), flv.Timestamp(f), m.frameHeader(f), f.Data)
 }
 
+// appendTag leaves out what is too long for a tag: 16 MiB.
 func appendTag(dst []byte, typ byte, ts uint32, header, data []byte) []byte {
-	n := len(header) + len(data)
-	dst = flv.AppendTagHeader(dst, typ, ts, n)
-	dst = append(dst, header...)
-	dst = append(dst, data...)
-	return flv.AppendTagEnd(dst, n)
+	dst, _ = flv.AppendTag(dst, typ, ts, header, data)
+	return dst
 }
 
 // milliseconds is FLV's and RTMP's time, which wraps around after 49 days.

@@ -1,54 +1,71 @@
 package deliver
 
 import (
+	"bufio"
 	"bytes"
-	"context"
+	"crypto/tls"
 	"errors"
-	"io"
 	"net"
 	"net/http"
-	"os"
 	"syscall"
 	"time"
 
+	"github.com/runnel-media/runnel/internal/fanout"
 	"github.com/runnel-media/runnel/stream"
 )
 
 // hijack takes an HTTP/1.1 connection over: net/http's buffers and the depth of
 // its stack cost more than the player itself.
 func (p *playing) hijack(w http.ResponseWriter, r *http.Request) {
-	p.header(w.Header())
-	c := takeOver(w)
+	p.feed.key.header(w.Header())
+	c, _ := takeOver(w)
 	if c == nil { // a wrapper that cannot hijack
 		p.serveResponse(w, r)
 		return
 	}
 	var b bytes.Buffer
 	b.WriteString("HTTP/1.1 200 OK\r\nConnection: close\r\nDate: " + time.Now().UTC().Format(http.TimeFormat) + "\r\n")
-	w.Header().Write(&b)
+	_ = w.Header().Write(&b)
 	b.WriteString("\r\n")
-	h := &hijacked{Conn: c, accept: b.Bytes()}
+	h := &hijacked{Conn: c, accept: b.Bytes(), heard: chatter{since: time.Now()}}
+	pc := h.playConn()
+	if fanout.CanHear(pc) {
+		p.follow(pc, h.heard.add, c.Close)
+		return
+	}
 	go func() {
-		defer c.Close()
-		p.serve(h.playConn())
+		defer p.server.leave(p)
+		whole, _ := p.serve(pc)
+		hangUp(c, whole)
 	}()
 }
 
-// takeOver returns the connection of a response without deadlines, or nil.
-func takeOver(w http.ResponseWriter) net.Conn {
-	c, _, err := http.NewResponseController(w).Hijack()
+// takeOver returns the connection of a response without deadlines, or nil, and
+// what net/http has read ahead.
+func takeOver(w http.ResponseWriter) (net.Conn, *bufio.Reader) {
+	c, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		return nil
+		return nil, nil
 	}
-	c.SetDeadline(time.Time{})
-	return c
+	_ = c.SetDeadline(time.Time{})
+	return c, rw.Reader
 }
 
-// hijacked is a stream.PlayConn over HTTP/1.1. What the peer sends is of no
-// interest, only that it leaves.
+// hangUp closes a connection. TLS's farewell takes seconds if the peer does not
+// read, and is in place only where the bytes before are whole.
+func hangUp(c net.Conn, whole bool) {
+	if t, ok := c.(*tls.Conn); ok && !whole {
+		c = t.NetConn()
+	}
+	_ = c.Close()
+}
+
+// hijacked is a playConn over HTTP/1.1. What the peer sends is of no interest,
+// only that it leaves.
 type hijacked struct {
 	net.Conn
 	accept []byte
+	heard  chatter
 }
 
 // tcpConn is a connection that fanout can write to without blocking.
@@ -72,74 +89,36 @@ func (h *hijacked) Accept() []byte {
 	return b
 }
 
-// maxChatter is how much a peer may send that has nothing to say.
-const maxChatter = 64 << 10
+// ReadControl reads until the peer leaves.
+func (h *hijacked) ReadControl() (stream.Control, error) {
+	var b [64]byte // small: every player has one
+	for {
+		n, err := h.Read(b[:])
+		if err == nil {
+			err = h.heard.add(n)
+		}
+		if err != nil {
+			return stream.Control{}, err
+		}
+	}
+}
+
+// chatter counts what a peer sends that has nothing to say.
+type chatter struct {
+	since time.Time
+	n     int
+}
+
+const (
+	maxChatter  = 64 << 10 // at once
+	chatterRate = 1 << 10  // bytes a second for ever: WebSocket pings
+)
 
 var errChatter = errors.New("deliver: peer sends while it plays")
 
-func (h *hijacked) ReadControl() (stream.Control, error) {
-	return stream.Control{}, discard(h.Conn)
-}
-
-// soon is the deadline for a last word.
-func soon() time.Time { return time.Now().Add(time.Second) }
-
-// discard reads until the peer leaves, and returns why it ended.
-func discard(c net.Conn) error {
-	var b [64]byte // small: it is on the stack of every player
-	for n := 0; n < maxChatter; {
-		k, err := c.Read(b[:])
-		if err != nil {
-			return err
-		}
-		n += k
+func (c *chatter) add(n int) error {
+	if c.n += n; c.n > maxChatter && c.n-maxChatter > chatterRate*int(time.Since(c.since)/time.Second) {
+		return errChatter
 	}
-	return errChatter
-}
-
-// serveResponse plays over a response that cannot be hijacked: HTTP/2.
-func (p *playing) serveResponse(w http.ResponseWriter, r *http.Request) {
-	p.header(w.Header())
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	c := &responseConn{w: w, rc: http.NewResponseController(w), ctx: ctx, cancel: cancel}
-	p.serve(c)
-}
-
-// responseConn is a playConn over a response.
-type responseConn struct {
-	w      http.ResponseWriter
-	rc     *http.ResponseController
-	ctx    context.Context
-	cancel context.CancelFunc
-}
-
-func (c *responseConn) Accept() []byte {
-	c.w.WriteHeader(http.StatusOK)
-	c.rc.Flush()
 	return nil
-}
-
-func (c *responseConn) Write(b []byte) (int, error) {
-	n, err := c.w.Write(b)
-	if err == nil {
-		err = c.rc.Flush()
-	}
-	return n, err
-}
-
-// SetWriteDeadline does its best: a wrapper may not support it.
-func (c *responseConn) SetWriteDeadline(t time.Time) error { return c.rc.SetWriteDeadline(t) }
-
-func (c *responseConn) ReadControl() (stream.Control, error) {
-	<-c.ctx.Done()
-	return stream.Control{}, io.EOF
-}
-
-func (c *responseConn) SetReadDeadline(t time.Time) error {
-	if t.Before(time.Now()) {
-		c.cancel()
-		return nil
-	}
-	return os.ErrNoDeadline
 }

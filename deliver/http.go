@@ -31,6 +31,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
 		return
 	}
+	if s.serveHLS(w, r) {
+		return
+	}
 	ext := path.Ext(r.URL.Path)
 	c, ok := httpContainer(ext)
 	if !ok {
@@ -47,15 +50,27 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if websocket {
 		req.Protocol = "ws-" + string(c)
 	}
+	if r.Method == http.MethodHead {
+		key, sub, _, err := s.find(r.Context(), req, c, false)
+		if err != nil {
+			s.refuse(w, r, req, err)
+			return
+		}
+		key.header(w.Header())
+		sub.Close()
+		return
+	}
+	if websocket && !validHandshake(r) {
+		w.Header().Set("Sec-WebSocket-Version", "13")
+		http.Error(w, "bad WebSocket handshake", http.StatusBadRequest)
+		return
+	}
 	p, err := s.admit(r.Context(), req, c, websocket)
 	if err != nil {
 		s.refuse(w, r, req, err)
 		return
 	}
 	switch {
-	case r.Method == http.MethodHead:
-		s.leave(p)
-		p.header(w.Header())
 	case websocket:
 		p.serveWebSocket(w, r)
 	case r.ProtoMajor == 1:
@@ -114,20 +129,34 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, req *auth.Reques
 	case errors.Is(err, stream.ErrNotFound):
 		http.Error(w, "no such stream", http.StatusNotFound)
 	case errors.Is(err, stream.ErrUnsupported):
-		http.Error(w, "the stream's codecs cannot be sent in this container", http.StatusUnsupportedMediaType)
-	case errors.Is(err, ErrServerClosed), errors.Is(err, errFull):
+		http.Error(w, "the stream's codecs cannot be sent in this container: "+s.codecs(req.Stream), http.StatusUnsupportedMediaType)
+	case errors.Is(err, stream.ErrClosed), errors.Is(err, errFull):
 		w.Header().Set("Retry-After", "5")
 		http.Error(w, "no room", http.StatusServiceUnavailable)
 	default:
-		s.log().Error("deliver: cannot play", "stream", req.Stream, "remote", req.Remote, "err", err)
+		if r.Context().Err() == nil { // else it has gone, perhaps while it waited for the stream
+			s.log().Error("deliver: cannot play", "stream", req.Stream, "remote", req.Remote, "err", err)
+		}
 		http.Error(w, "cannot play", http.StatusServiceUnavailable)
 	}
 }
 
+// codecs lists the codecs of a stream.
+func (s *Server) codecs(name string) string {
+	st := s.Hub.Stream(name)
+	if st == nil {
+		return "none"
+	}
+	var list []string
+	for _, t := range st.Tracks() {
+		list = append(list, t.Codec.String())
+	}
+	return strings.Join(list, ", ")
+}
+
 // header describes the media. A live response is never to be kept.
-func (p *playing) header(h http.Header) {
-	k := p.feed.key
-	k.container.describe(h, k.sendable())
+func (k feedKey) header(h http.Header) {
+	k.container.describe(h, k.sent())
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 }

@@ -20,6 +20,7 @@ type mp4Muxer struct {
 // the next one has come. Browsers bridge a gap of twice the duration and take
 // a larger one for a loss, so the guess is the longest of the recent ones.
 type mp4Clock struct {
+	track    *stream.Track
 	last     time.Duration
 	duration time.Duration
 }
@@ -35,9 +36,14 @@ func (m *mp4Muxer) configure(tracks []*stream.Track, _ stream.Metadata) error {
 		return err
 	}
 	m.init = init
+	old := m.clocks
 	m.clocks = make(map[uint8]*mp4Clock, len(tracks))
 	for _, t := range tracks {
-		c := &mp4Clock{duration: 100 * time.Millisecond}
+		if c := old[t.ID]; c != nil && c.track == t {
+			m.clocks[t.ID] = c
+			continue
+		}
+		c := &mp4Clock{track: t, duration: 100 * time.Millisecond}
 		if t.Kind() == stream.Audio {
 			c.duration = 0 // fmp4 knows the codec's
 		} else if v, err := t.Video(); err == nil && v.FPS > 1 {
@@ -56,7 +62,7 @@ func (m *mp4Muxer) size(f *stream.Frame) int { return len(f.Data) + 160 }
 
 func (m *mp4Muxer) appendFrame(dst []byte, f *stream.Frame) []byte {
 	c := m.clocks[f.Track.ID]
-	if delta := f.DTS - c.last; c.last > 0 && delta > 0 {
+	if delta := f.DTS - c.last; c.last > 0 && delta > 0 && !f.Discontinuity {
 		c.duration = max(delta, c.duration-c.duration/8)
 	}
 	c.last = f.DTS

@@ -3,8 +3,7 @@ package deliver
 import (
 	"context"
 	"errors"
-	"slices"
-	"strings"
+	"io"
 	"sync"
 	"time"
 
@@ -13,18 +12,18 @@ import (
 	"github.com/runnel-media/runnel/stream"
 )
 
-// playing is one player, from the question whether it may to its end.
+// playing is one player, from the answer that it may to its end.
 type playing struct {
 	server  *Server
-	request *auth.Request
 	grant   *auth.Grant
+	session stream.SessionInfo
 	feed    *feed
-	started time.Time
 
-	mu     sync.Mutex
-	conn   playConn // nil before serve
-	reason error    // why it was interrupted
-	cutOff bool
+	mu       sync.Mutex
+	conn     playConn       // nil before serve
+	follower *fanout.Player // nil before follow
+	cutOff   bool
+	reason   error // why it was cut off
 }
 
 // playConn is what serve needs of a stream.PlayConn.
@@ -37,111 +36,177 @@ type playConn interface {
 
 // ServePlay serves a connection whose peer asked to play r.Stream, until the
 // stream ends (the error is nil), the peer leaves (nil too), or something fails.
-// Errors before c.Accept is called are refusals: auth.ErrDenied, *auth.Redirect,
-// stream.ErrNotFound, stream.ErrUnsupported, ErrServerClosed. It does not close
-// c; ctx bounds only the time until the play begins. It is how package ingest
-// hands players over; hosts with protocols of their own can too.
+// With a nil error the last message on the connection is whole, and others may
+// follow. Errors before c.Accept is called are refusals: auth.ErrDenied,
+// *auth.Redirect, stream.ErrNotFound, stream.ErrUnsupported, ErrServerClosed.
+// It does not close c; ctx bounds only the time until the play begins. It is how
+// package ingest hands players over; hosts with protocols of their own can too.
 func (s *Server) ServePlay(ctx context.Context, c stream.PlayConn, r *auth.Request) error {
 	p, err := s.admit(ctx, r, containerRTMP, false)
 	if err != nil {
 		return err
 	}
-	return p.serve(c)
+	defer s.leave(p)
+	whole, err := p.serve(c)
+	if err == nil && !whole {
+		err = errCut
+	}
+	return err
 }
 
-// admit asks whether a player may play, and finds the bytes for it. The player
-// must be served, or be left to leave.
-func (s *Server) admit(ctx context.Context, r *auth.Request, c container, websocket bool) (*playing, error) {
+var errCut = errors.New("deliver: peer left in the middle of a message")
+
+// find asks whether a player may play, and finds its stream, of which the
+// caller must close the Subscriber.
+func (s *Server) find(ctx context.Context, r *auth.Request, c container, websocket bool) (feedKey, *stream.Subscriber, *auth.Grant, error) {
 	r.Action = auth.Play
 	grant, err := auth.Check(ctx, s.Auth, r)
 	if err != nil {
-		return nil, err
+		return feedKey{}, nil, nil, err
 	}
-	// The subscription asks a Source for the stream, waits for it, and holds
-	// it until the feed has its own.
-	sub, err := s.Hub.Subscribe(ctx, r.Stream, &stream.SubscribeOptions{Wait: s.Wait, Live: true})
+	if err := s.room(); err != nil {
+		return feedKey{}, nil, nil, err
+	}
+	sub, err := s.Hub.Subscribe(ctx, r.Stream, &stream.SubscribeOptions{Wait: s.Wait})
+	if err != nil {
+		return feedKey{}, nil, nil, err
+	}
+	key := feedKey{stream: sub.Stream(), container: c, websocket: websocket, accept: accepted(r.Accept)}
+	if err := key.playable(); err != nil {
+		sub.Close()
+		return feedKey{}, nil, nil, err
+	}
+	return key, sub, grant, nil
+}
+
+// admit finds the bytes for a player, which must be served if it likes, and
+// then leave.
+func (s *Server) admit(ctx context.Context, r *auth.Request, c container, websocket bool) (*playing, error) {
+	key, sub, grant, err := s.find(ctx, r, c, websocket)
 	if err != nil {
 		return nil, err
 	}
-	defer sub.Close()
-	key := feedKey{stream: sub.Stream(), container: c, websocket: websocket, accept: accepted(r.Accept)}
-	if err := key.playable(); err != nil {
-		return nil, err
+	p := &playing{server: s, grant: grant, session: stream.SessionInfo{
+		Role:     stream.RolePlay,
+		Protocol: r.Protocol,
+		Stream:   r.Stream,
+		User:     grant.User,
+		Remote:   r.Remote,
+		Started:  time.Now(),
+		Labels:   grant.Labels,
+	}}
+	taken, err := s.enter(p, key, sub)
+	if !taken {
+		sub.Close()
 	}
-	p := &playing{server: s, request: r, grant: grant, started: time.Now()}
-	if err := s.enter(p, key); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return p, nil
 }
 
-// accepted makes a feedKey's field of what a peer says it takes.
-func accepted(fourCCs []string) string {
-	if fourCCs == nil || slices.Contains(fourCCs, "*") {
-		return ""
+// serve plays, and returns when the player has ended. whole tells that what it
+// was sent ends with a message.
+//
+// Its goroutine waits in ReadControl nearly all its life, one for each player, so
+// what is on its stack then is kept small: the work before and after is in
+// functions that are not inlined.
+func (p *playing) serve(c playConn) (whole bool, err error) {
+	a := p.attach(c)
+	for err == nil {
+		err = a.listen(c)
 	}
-	known := []string{"none"} // nothing but what every player takes
-	for _, cc := range []string{"hvc1", "av01", "vp09", "vp08", "Opus", "ac-3"} {
-		if slices.Contains(fourCCs, cc) {
-			known = append(known, cc)
-		}
-	}
-	return strings.Join(known, ",")
+	return p.finish(a)
 }
 
-// serve plays. It returns when the player has ended, and leaves.
-func (p *playing) serve(c playConn) error {
-	s, r := p.server, p.request
-	defer s.leave(p)
-	session := s.Hub.OpenSession(stream.SessionInfo{
-		Role:     stream.RolePlay,
-		Protocol: r.Protocol,
-		Stream:   r.Stream,
-		User:     p.grant.User,
-		Remote:   r.Remote,
-		Started:  p.started,
-		Labels:   p.grant.Labels,
-	}, p.interrupt)
+// attached is a player while it is served.
+type attached struct {
+	player  *fanout.Player
+	session *stream.Session
+	expiry  *time.Timer // nil: the grant does not expire
+}
+
+//go:noinline
+func (p *playing) attach(c playConn) *attached {
+	a := &attached{session: p.server.Hub.OpenSession(p.session, p.interrupt)}
 	if !p.grant.Expires.IsZero() {
-		t := time.AfterFunc(time.Until(p.grant.Expires), func() { session.Kick(auth.ErrDenied) })
-		defer t.Stop()
+		a.expiry = time.AfterFunc(time.Until(p.grant.Expires), func() { a.session.Kick(auth.ErrDenied) })
 	}
 	p.begin(c)
-	player := p.feed.log.Attach(c, fanout.Options{
+	a.player = p.feed.log.Attach(c, fanout.Options{
 		First: c.Accept(),
-		Meter: session,
+		Meter: a.session,
 		OnEnd: func(error) { c.SetReadDeadline(past) },
 	})
-	var left error
-	for left == nil {
-		var ctl stream.Control
-		if ctl, left = c.ReadControl(); left != nil {
-			break
-		}
-		player.Reply(ctl.Reply)
-		if ctl.Pause || ctl.Resume {
-			player.Pause(ctl.Pause)
-		}
+	return a
+}
+
+//go:noinline
+func (a *attached) listen(c playConn) error {
+	ctl, err := c.ReadControl()
+	if err != nil {
+		return err
 	}
-	whole, err := player.Detach()
-	p.mu.Lock()
+	a.player.Reply(ctl.Reply)
+	if ctl.Pause || ctl.Resume {
+		a.player.Pause(ctl.Pause)
+	}
+	return nil
+}
+
+//go:noinline
+func (p *playing) finish(a *attached) (whole bool, err error) {
+	if a.expiry != nil {
+		a.expiry.Stop()
+	}
+	whole, err = a.player.Detach()
 	if err == nil {
-		err = p.reason
-	}
-	p.mu.Unlock()
-	if err == nil && !whole {
-		err = errCut
+		err = p.interrupted()
 	}
 	if errors.Is(err, fanout.ErrSlow) {
 		err = stream.ErrSlow
 	}
-	session.Close(err)
-	return err
+	a.session.Close(err)
+	return whole, err
 }
 
-// errCut is the end of a player that left with half a frame on the wire: the
-// connection cannot be used for anything else.
-var errCut = errors.New("deliver: player left in the middle of a frame")
+// follow plays on a connection on which the peer has nothing to say, without a
+// goroutine: it returns at once, and closes c and leaves when the player ends.
+// c must be one that fanout can hear.
+func (p *playing) follow(c playConn, heard func(int) error, closeConn func() error) {
+	session := p.server.Hub.OpenSession(p.session, p.interrupt)
+	var expiry *time.Timer
+	if !p.grant.Expires.IsZero() {
+		expiry = time.AfterFunc(time.Until(p.grant.Expires), func() { session.Kick(auth.ErrDenied) })
+	}
+	end := func(err error) {
+		if expiry != nil {
+			expiry.Stop()
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			err = nil
+		case errors.Is(err, fanout.ErrSlow):
+			err = stream.ErrSlow
+		}
+		closeConn()
+		session.Close(err)
+		p.server.leave(p)
+	}
+	player := p.feed.log.Attach(c, fanout.Options{
+		First: c.Accept(),
+		Meter: session,
+		Heard: heard,
+		OnEnd: func(err error) { go end(err) },
+	})
+	p.mu.Lock()
+	p.follower = player
+	cutOff, reason := p.cutOff, p.reason
+	p.mu.Unlock()
+	if cutOff {
+		player.End(reason)
+	}
+}
 
 var past = time.Unix(1, 0)
 
@@ -163,7 +228,17 @@ func (p *playing) interrupt(err error) {
 		return
 	}
 	p.cutOff, p.reason = true, err
-	if p.conn != nil {
+	switch {
+	case p.follower != nil:
+		p.follower.End(err)
+	case p.conn != nil:
 		p.conn.SetReadDeadline(past)
 	}
+}
+
+// interrupted returns why the player was interrupted, nil if it was not.
+func (p *playing) interrupted() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.reason
 }

@@ -14,7 +14,9 @@ type rtmpMuxer struct{ flvBodies }
 
 func (m *rtmpMuxer) prefix(dst []byte, dts time.Duration, _ bool) []byte {
 	ts := milliseconds(dts)
-	dst = rtmp.AppendMessage(dst, flv.TagData, ts, m.metadata, nil)
+	// At time 0 whatever the time: ffmpeg takes metadata at any other for a
+	// subtitle.
+	dst = rtmp.AppendMessage(dst, flv.TagData, 0, m.metadata, nil)
 	for _, c := range m.configs {
 		dst = rtmp.AppendMessage(dst, c.typ, ts, c.body, nil)
 	}
@@ -26,6 +28,5 @@ func (m *rtmpMuxer) size(f *stream.Frame) int {
 }
 
 func (m *rtmpMuxer) appendFrame(dst []byte, f *stream.Frame) []byte {
-	header, data := m.body(f)
-	return rtmp.AppendMessage(dst, flv.TagType(f.Track), milliseconds(f.DTS), header, data)
+	return rtmp.AppendMessage(dst, flv.TagType(f.Track), flv.Timestamp(f), m.frameHeader(f), f.Data)
 }

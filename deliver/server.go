@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/runnel-media/runnel/auth"
-	"github.com/runnel-media/runnel/internal/fanout"
 	"github.com/runnel-media/runnel/stream"
 )
 
@@ -45,6 +44,10 @@ type Server struct {
 	// MaxPlayers bounds the players that are served at once; 0: no bound.
 	MaxPlayers int
 
+	HLS HLS // HLS and DASH
+
+	hls hlsTable
+
 	mu      sync.Mutex
 	closed  bool
 	feeds   map[feedKey]*feed
@@ -72,9 +75,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	empty := s.empty
 	for _, f := range s.feeds {
-		f.stop()
+		f.cancel()
 	}
 	s.mu.Unlock()
+	s.closeHLS()
 	select {
 	case <-empty:
 		return nil
@@ -89,6 +93,7 @@ func (s *Server) Close() error {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
+	s.closeHLS()
 	s.cut()
 	return nil
 }
@@ -101,23 +106,42 @@ func (s *Server) cut() {
 	}
 }
 
-// enter counts a player in; the first of its kind starts the feed.
-func (s *Server) enter(p *playing, key feedKey) error {
+// room says why another player cannot be taken now.
+func (s *Server) room() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.roomLocked()
+}
+
+func (s *Server) roomLocked() error {
 	switch {
 	case s.closed:
 		return ErrServerClosed
-	case s.MaxPlayers > 0 && len(s.players) >= s.MaxPlayers:
+	case s.MaxPlayers > 0 && len(s.players)+int(s.hls.started.Load()) >= s.MaxPlayers:
 		return errFull
+	}
+	return nil
+}
+
+// enter counts a player in; the first of its kind starts the feed, which takes
+// sub over. The player must leave.
+func (s *Server) enter(p *playing, key feedKey, sub *stream.Subscriber) (taken bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.roomLocked(); err != nil {
+		return false, err
 	}
 	f := s.feeds[key]
 	if f == nil {
-		f = newFeed(s, key)
+		f = s.newFeed(key)
 		if s.feeds == nil {
 			s.feeds = make(map[feedKey]*feed)
 		}
 		s.feeds[key] = f
+		taken = true
+		ctx, cancel := context.WithCancel(context.Background())
+		f.cancel = cancel
+		go f.run(ctx, sub)
 	}
 	f.viewers++
 	p.feed = f
@@ -125,23 +149,18 @@ func (s *Server) enter(p *playing, key feedKey) error {
 		s.players = make(map[*playing]struct{})
 	}
 	s.players[p] = struct{}{}
-	return nil
+	return taken, nil
 }
 
 // leave counts a player out; the last of its kind ends the feed.
 func (s *Server) leave(p *playing) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.players[p]; !ok {
-		return
-	}
 	delete(s.players, p)
 	f := p.feed
 	if f.viewers--; f.viewers == 0 {
-		f.stop()
-		if s.feeds[f.key] == f {
-			delete(s.feeds, f.key)
-		}
+		f.cancel()
+		delete(s.feeds, f.key)
 	}
 	if s.empty != nil && len(s.players) == 0 {
 		select {
@@ -149,20 +168,6 @@ func (s *Server) leave(p *playing) {
 		default:
 			close(s.empty)
 		}
-	}
-}
-
-// newLog returns a log with the server's bounds.
-func (s *Server) newLog(st *stream.Stream) *fanout.Log {
-	return &fanout.Log{
-		Interval: s.WriteInterval,
-		MaxLag:   s.MaxLag,
-		MaxBytes: s.MaxLagBytes,
-		Stall:    s.StallTimeout,
-		Latency: func(d time.Duration, n int) {
-			st.Latency.Observe(d, n)
-			s.Hub.Latency.Observe(d, n)
-		},
 	}
 }
 

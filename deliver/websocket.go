@@ -4,10 +4,12 @@ import (
 	"crypto/sha1"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/runnel-media/runnel/stream"
 )
@@ -24,10 +26,12 @@ const (
 	wsFin    = 0x80
 	wsMask   = 0x80
 
+	wsReserved = 0x70
+
 	// maxMessageHeader bounds what wrapping adds to a message.
 	maxMessageHeader = 10
-	// maxClientMessage bounds what a player may send that has nothing to say.
-	maxClientMessage = 4 << 10
+	// maxClientFrame bounds what a player may send that has nothing to say.
+	maxClientFrame = 4 << 10
 )
 
 // isUpgrade reports whether a request asks for a WebSocket.
@@ -47,34 +51,43 @@ func hasToken(h http.Header, key, token string) bool {
 	return false
 }
 
-func (p *playing) serveWebSocket(w http.ResponseWriter, r *http.Request) {
+// validHandshake checks the rest of the handshake (RFC 6455, Section 4.2.1).
+func validHandshake(r *http.Request) bool {
 	key, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-WebSocket-Key"))
-	if err != nil || len(key) != 16 || r.Header.Get("Sec-WebSocket-Version") != "13" {
-		p.server.leave(p)
-		w.Header().Set("Sec-WebSocket-Version", "13")
-		http.Error(w, "bad WebSocket handshake", http.StatusBadRequest)
-		return
-	}
-	c := takeOver(w)
+	return err == nil && len(key) == 16 && r.Header.Get("Sec-WebSocket-Version") == "13"
+}
+
+func (p *playing) serveWebSocket(w http.ResponseWriter, r *http.Request) {
+	c, ahead := takeOver(w)
 	if c == nil {
 		p.server.leave(p)
 		http.Error(w, "WebSocket needs HTTP/1.1", http.StatusHTTPVersionNotSupported)
 		return
 	}
+	if ahead.Buffered() > 0 { // it speaks before it has been answered
+		p.server.leave(p)
+		c.Close()
+		return
+	}
 	sum := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
-	ws := &wsConn{hijacked{Conn: c, accept: []byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
-		base64.StdEncoding.EncodeToString(sum[:]) + "\r\n\r\n")}}
+	accept := "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
+		base64.StdEncoding.EncodeToString(sum[:]) + "\r\n\r\n"
+	ws := &wsConn{hijacked: hijacked{Conn: c, accept: []byte(accept), heard: chatter{since: time.Now()}}}
 	go func() {
-		defer c.Close()
-		if p.serve(ws.playConn()) == nil {
-			c.SetWriteDeadline(soon())
-			c.Write([]byte{wsFin | wsClose, 2, 0x03, 0xE8}) // 1000, normal closure
+		defer p.server.leave(p)
+		whole, err := p.serve(ws.playConn())
+		if whole {
+			ws.farewell(err)
 		}
+		hangUp(c, whole)
 	}()
 }
 
-// wsConn is a stream.PlayConn over WebSocket.
-type wsConn struct{ hijacked }
+// wsConn is a playConn over WebSocket.
+type wsConn struct {
+	hijacked
+	closed bool // the peer's close frame has come
+}
 
 func (c *wsConn) playConn() playConn {
 	if tcp, ok := c.Conn.(*net.TCPConn); ok {
@@ -83,61 +96,92 @@ func (c *wsConn) playConn() playConn {
 	return c
 }
 
+// farewell sends a close frame, and waits a moment for the peer's, lest what is
+// on its way be lost with the connection.
+func (c *wsConn) farewell(err error) {
+	_ = c.SetDeadline(time.Now().Add(time.Second))
+	code := uint16(1000) // normal closure
+	switch {
+	case errors.Is(err, ErrServerClosed):
+		code = 1001 // going away
+	case err != nil:
+		code = 1008 // policy violation
+	}
+	_, err = c.Write(binary.BigEndian.AppendUint16([]byte{wsFin | wsClose, 2}, code))
+	for err == nil && !c.closed {
+		_, err = c.ReadControl()
+	}
+}
+
 // ReadControl answers pings and waits for the close.
 func (c *wsConn) ReadControl() (stream.Control, error) {
-	chatter := 0
 	for {
-		var h [14]byte
-		if _, err := io.ReadFull(c.Conn, h[:2]); err != nil {
+		op, payload, err := c.readFrame()
+		switch {
+		case err != nil:
 			return stream.Control{}, err
-		}
-		size := uint64(h[1] &^ wsMask)
-		switch size {
-		case 126:
-			if _, err := io.ReadFull(c.Conn, h[2:4]); err != nil {
-				return stream.Control{}, err
-			}
-			size = uint64(binary.BigEndian.Uint16(h[2:]))
-		case 127:
-			if _, err := io.ReadFull(c.Conn, h[2:10]); err != nil {
-				return stream.Control{}, err
-			}
-			size = binary.BigEndian.Uint64(h[2:])
-		}
-		// Clients mask (RFC 6455, Section 5.1), and control frames are short
-		// (Section 5.5).
-		op := h[0] & 0x0F
-		if h[1]&wsMask == 0 || size > maxClientMessage || op >= wsClose && size > 125 {
-			return stream.Control{}, errChatter
-		}
-		if chatter += int(size) + 2; chatter > maxChatter {
-			return stream.Control{}, errChatter
-		}
-		var mask [4]byte
-		if _, err := io.ReadFull(c.Conn, mask[:]); err != nil {
-			return stream.Control{}, err
-		}
-		if op < wsClose {
-			if _, err := io.CopyN(io.Discard, c.Conn, int64(size)); err != nil {
-				return stream.Control{}, err
-			}
-			continue
-		}
-		payload := make([]byte, size)
-		if _, err := io.ReadFull(c.Conn, payload); err != nil {
-			return stream.Control{}, err
-		}
-		for i := range payload {
-			payload[i] ^= mask[i%4]
-		}
-		switch op {
-		case wsPing:
-			return stream.Control{Reply: append([]byte{wsFin | wsPong, byte(size)}, payload...)}, nil
-		case wsClose:
+		case op == wsPing:
+			return stream.Control{Reply: append([]byte{wsFin | wsPong, byte(len(payload))}, payload...)}, nil
+		case op == wsClose:
+			c.closed = true
 			return stream.Control{}, io.EOF
 		}
 	}
 }
+
+// readFrame reads a frame (RFC 6455, Section 5.2). Only control frames have
+// their payload returned.
+func (c *wsConn) readFrame() (op byte, payload []byte, err error) {
+	var h [14]byte
+	if _, err := io.ReadFull(c, h[:2]); err != nil {
+		return 0, nil, err
+	}
+	op = h[0] & 0x0F
+	size := uint64(h[1] &^ wsMask)
+	control := op >= wsClose
+	// Clients mask (Section 5.1), control frames are short and in one piece
+	// (Section 5.5), and no extension was agreed on (Section 5.2).
+	if h[1]&wsMask == 0 || h[0]&wsReserved != 0 || control && (size > 125 || h[0]&wsFin == 0) {
+		return 0, nil, errWebSocket
+	}
+	n := 0 // bytes of the extended length
+	switch size {
+	case 126:
+		n = 2
+	case 127:
+		n = 8
+	}
+	if _, err := io.ReadFull(c, h[2:2+n+4]); err != nil {
+		return 0, nil, err
+	}
+	switch size {
+	case 126:
+		size = uint64(binary.BigEndian.Uint16(h[2:]))
+	case 127:
+		size = binary.BigEndian.Uint64(h[2:])
+	}
+	if size > maxClientFrame {
+		return 0, nil, errWebSocket
+	}
+	if err := c.heard.add(2 + n + 4 + int(size)); err != nil {
+		return 0, nil, err
+	}
+	if !control {
+		_, err := io.CopyN(io.Discard, c, int64(size))
+		return op, nil, err
+	}
+	mask := h[2+n:]
+	payload = make([]byte, size)
+	if _, err := io.ReadFull(c, payload); err != nil {
+		return 0, nil, err
+	}
+	for i := range payload {
+		payload[i] ^= mask[i%4]
+	}
+	return op, payload, nil
+}
+
+var errWebSocket = errors.New("deliver: bad WebSocket frame")
 
 // message appends what write appends, as one WebSocket message if the feed is
 // for WebSockets.
@@ -149,6 +193,9 @@ func (f *feed) message(dst []byte, write func([]byte) []byte) []byte {
 	var room [maxMessageHeader]byte
 	dst = write(append(dst, room[:]...))
 	body := dst[at+maxMessageHeader:]
+	if len(body) == 0 {
+		return dst[:at]
+	}
 	header := appendMessageHeader(dst[at:at], len(body))
 	return append(dst[:at+len(header)], body...)
 }

@@ -3,6 +3,7 @@ package fanout
 import (
 	"errors"
 	"math"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -30,9 +31,10 @@ type Options struct {
 	Meter Meter  // nil: nobody counts
 
 	// Heard is told how many bytes the peer has said, of a connection on which
-	// nobody else reads: the log looks at it once a second, so that no
-	// goroutine need wait in Read. An error ends the player with it, and io.EOF
-	// does when the peer leaves. It is only for connections that CanHear.
+	// nobody else reads: the log looks at it now and then, so that no
+	// goroutine need wait in Read. An error ends the player with it (it must
+	// not take bytes without end), and io.EOF does when the peer leaves. It is
+	// only for connections that CanHear.
 	Heard func(n int) error
 
 	// OnEnd is called once if the player ends before Detach: with the log's
@@ -98,6 +100,7 @@ func (l *Log) Attach(conn Conn, o Options) *Player {
 		return p
 	}
 	_ = conn.SetWriteDeadline(time.Time{})
+	holdLittle(p.raw)
 	p.lock = &s.mu
 	s.add(p)
 	p.hurry()
@@ -159,6 +162,9 @@ func (p *Player) End(err error) {
 	p.end(err)
 }
 
+// lastWrite is how long Detach waits for a Write that is under way.
+const lastWrite = 500 * time.Millisecond
+
 // Detach ends the player without OnEnd, unless it has ended already, and
 // returns its error. whole tells that what it was sent ends with a frame.
 // Nothing writes to the connection afterwards.
@@ -166,7 +172,9 @@ func (p *Player) Detach() (whole bool, err error) {
 	p.lock.Lock()
 	p.opts.OnEnd = nil
 	if p.exited != nil && !p.ended {
-		_ = p.conn.SetWriteDeadline(time.Unix(1, 0)) // for a Write that is under way
+		// What is being sent gets the time to end with a frame: what is cut
+		// off cannot be followed by a farewell.
+		_ = p.conn.SetWriteDeadline(time.Now().Add(lastWrite))
 	}
 	p.end(nil)
 	whole, err = !p.partly, p.err
@@ -425,20 +433,21 @@ func (p *Player) run() {
 	p.lock.Unlock()
 }
 
-// write writes bufs, or as much as it can before the player ends. It unlocks
-// p.lock meanwhile.
+// write writes bufs, which end with a frame. It unlocks p.lock meanwhile.
 func (p *Player) write(bufs *[3][]byte) (n int, err error) {
 	for _, b := range bufs {
-		for len(b) > 0 && err == nil && !p.ended {
+		for len(b) > 0 && err == nil {
 			began := time.Now()
-			_ = p.conn.SetWriteDeadline(began.Add(p.log.stall())) // under the lock: Detach sets it too
+			if !p.ended { // else it has the deadline that Detach has set
+				_ = p.conn.SetWriteDeadline(began.Add(p.log.stall()))
+			}
 			p.lock.Unlock()
 			var k int
 			k, err = p.conn.Write(b[:min(len(b), maxWrite)])
 			p.lock.Lock()
 			n, b = n+k, b[k:]
-			if err != nil && time.Since(began) >= p.log.stall() {
-				err = ErrSlow // HTTP/2 has other words for a deadline
+			if errors.Is(err, os.ErrDeadlineExceeded) || err != nil && time.Since(began) >= p.log.stall() {
+				err = ErrSlow // HTTP/2 may have other words for it
 			}
 		}
 	}

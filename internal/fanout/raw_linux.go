@@ -9,11 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unsent is how many bytes a socket takes before it has sent the others. What
-// waits in the kernel cannot be skipped, so it is to be little: a tenth of a
-// second at 20 Mbit/s.
-const unsent = 256 << 10
-
 // rawConn returns the socket of conn, nil if it is no plain one.
 func rawConn(conn Conn) syscall.RawConn {
 	sc, ok := conn.(syscall.Conn)
@@ -24,10 +19,18 @@ func rawConn(conn Conn) syscall.RawConn {
 	if err != nil {
 		return nil
 	}
-	_ = rc.Control(func(fd uintptr) {
+	return rc
+}
+
+// unsent is how many bytes a socket takes before it has sent the others. What
+// waits in the kernel cannot be skipped, so it is to be little: a tenth of a
+// second at 20 Mbit/s.
+const unsent = 256 << 10
+
+func holdLittle(conn syscall.RawConn) {
+	_ = conn.Control(func(fd uintptr) {
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsent)
 	})
-	return rc
 }
 
 // rawWriter writes to sockets without ever blocking.

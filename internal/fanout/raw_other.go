@@ -7,6 +7,8 @@ import "syscall"
 // rawConn returns nil: players are written to by goroutines on this system.
 func rawConn(Conn) syscall.RawConn { return nil }
 
+func holdLittle(syscall.RawConn) {}
+
 // rawWriter is for systems where rawConn returns something.
 type rawWriter struct{}
 

@@ -32,7 +32,7 @@ const (
 	// retry is how soon a full socket is tried again.
 	retry = 20 * time.Millisecond
 	// hear is how often it is looked at what peers say.
-	hear = time.Second
+	hear = 250 * time.Millisecond
 )
 
 // shardLocked returns the shard that a new player goes to.
@@ -171,8 +171,10 @@ func (s *shard) hear() {
 			continue
 		}
 		n, err := s.in.read(p.raw)
-		if n > 0 && err == nil {
-			err = p.opts.Heard(n)
+		for n > 0 && err == nil {
+			if err = p.opts.Heard(n); err == nil {
+				n, err = s.in.read(p.raw)
+			}
 		}
 		if err != nil {
 			p.end(err)

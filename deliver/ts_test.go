@@ -1,0 +1,185 @@
+package deliver
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/runnel-media/runnel/auth"
+	"github.com/runnel-media/runnel/internal/aac"
+	"github.com/runnel-media/runnel/internal/mp3"
+	"github.com/runnel-media/runnel/internal/mpegts"
+	"github.com/runnel-media/runnel/stream"
+	"github.com/runnel-media/runnel/stream/streamtest"
+)
+
+// body plays a path of a server until the stream ends.
+func body(t *testing.T, s *Server, path string, during func()) []byte {
+	web := httptest.NewServer(s)
+	defer web.Close()
+	res, err := http.Get(web.URL + path)
+	require.NoError(t, err)
+	defer res.Body.Close()
+	require.Equal(t, 200, res.StatusCode)
+	during()
+	b, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	return b
+}
+
+// What two players of a transport stream get, of which one came late, has no
+// gap in its counters, begins with the tables, and holds the frames.
+func TestTS(t *testing.T) {
+	for name, p := range map[string]*streamtest.Pattern{
+		"both":  {},
+		"H.265": {Video: stream.H265, Audio: stream.Opus},
+		"audio": {NoVideo: true, Audio: stream.MP3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			hub := &stream.Hub{}
+			defer hub.Close()
+			s := &Server{Hub: hub, Auth: auth.AllowAll}
+			defer s.Close()
+			src := publish(t, hub, "live/x", p)
+			src.write(30)
+			var late []byte
+			early := body(t, s, "/live/x.ts", func() {
+				src.write(100)
+				time.Sleep(50 * time.Millisecond)
+				late = body(t, s, "/live/x.ts", func() {
+					src.write(100)
+					_ = src.pub.Close()
+				})
+			})
+			require.Less(t, len(late), len(early))
+			require.True(t, bytes.HasSuffix(early, late), "they share bytes")
+			for _, b := range [][]byte{early, late} {
+				require.Zero(t, len(b)%mpegts.PacketSize)
+				require.Equal(t, []byte{0x47, 0x40, 0x00}, b[:3], "PAT")
+				into := &sink{}
+				d := &mpegts.Demuxer{Sink: into}
+				_, err := d.ReadFrom(bytes.NewReader(b))
+				require.NoError(t, err)
+				require.Zero(t, d.Stats().Lost)
+				require.Zero(t, d.Stats().Errors)
+				require.Zero(t, d.Stats().Dropped)
+				require.Len(t, into.tracks, len(p.Tracks()))
+				require.True(t, into.frames[0].Key)
+				require.Greater(t, len(into.frames), 90)
+			}
+		})
+	}
+}
+
+func TestAudioAlone(t *testing.T) {
+	hub := &stream.Hub{}
+	defer hub.Close()
+	s := &Server{Hub: hub, Auth: auth.AllowAll}
+	defer s.Close()
+	src := publish(t, hub, "live/aac", &streamtest.Pattern{})
+	src.write(30)
+	b := body(t, s, "/live/aac.aac", func() { src.write(100); _ = src.pub.Close() })
+	n := 0
+	for len(b) > 0 {
+		c, head, size, err := aac.ParseADTS(b)
+		require.NoError(t, err)
+		require.Equal(t, 48000, c.Rate)
+		require.Equal(t, 7, head)
+		b = b[size:]
+		n++
+	}
+	require.Greater(t, n, 30)
+
+	src = publish(t, hub, "live/mp3", &streamtest.Pattern{Audio: stream.MP3})
+	src.write(30)
+	b = body(t, s, "/live/mp3.mp3", func() { src.write(100); _ = src.pub.Close() })
+	for n = 0; len(b) > 0; n++ {
+		h, err := mp3.Parse(b)
+		require.NoError(t, err)
+		b = b[h.Size:]
+	}
+	require.Greater(t, n, 30)
+
+	publish(t, hub, "live/x", &streamtest.Pattern{}).write(30)
+	publish(t, hub, "live/vp8", &streamtest.Pattern{Video: stream.VP8, Audio: stream.PCMA}).write(30)
+	for path, want := range map[string]struct {
+		status int
+		typ    string
+	}{
+		"/live/x.ts":    {200, "video/mp2t"},
+		"/live/x.aac":   {200, "audio/aac"},
+		"/live/x.mp3":   {415, ""},
+		"/live/vp8.aac": {415, ""},
+		"/live/vp8.ts":  {415, ""},
+	} {
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, httptest.NewRequest("HEAD", path, nil))
+		require.Equal(t, want.status, w.Code, path)
+		if want.typ != "" {
+			require.Equal(t, want.typ, w.Header().Get("Content-Type"))
+		}
+	}
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, httptest.NewRequest("GET", "/live/x.mp3", nil))
+	require.Contains(t, w.Body.String(), "h264, aac", "it says what there is")
+}
+
+// ffprobe plays everything for a few seconds.
+func TestFFprobe(t *testing.T) {
+	if _, err := exec.LookPath("ffprobe"); err != nil {
+		if os.Getenv("RUNNEL_E2E") == "1" {
+			t.Fatal(err)
+		}
+		t.Skip("needs ffprobe:", err)
+	}
+	hub := &stream.Hub{}
+	t.Cleanup(func() { _ = hub.Close() })
+	s := &Server{Hub: hub, Auth: individuals(0), HLS: HLS{Segment: time.Second}}
+	t.Cleanup(func() { _ = s.Close() })
+	locked := &Server{Hub: hub, Auth: auth.AllowAll, HLS: HLS{Segment: time.Second, Encrypt: true}}
+	t.Cleanup(func() { _ = locked.Close() })
+	go func() { _ = (&streamtest.Source{}).Run(t.Context(), hub, "live/x") }()
+	mux := http.NewServeMux()
+	mux.Handle("/", s)
+	mux.Handle("/locked/", http.StripPrefix("/locked", locked))
+	web := httptest.NewServer(mux)
+	t.Cleanup(func() { web.Close() })
+	for _, ref := range []string{
+		"/live/x.m3u8?token=t", "/live/x.m3u8?format=ts&token=t", "/live/x.ts?token=t", "/live/x.aac?token=t", "/live/x.mpd?token=t",
+		"/locked/live/x.m3u8", "/locked/live/x.m3u8?format=ts",
+	} {
+		t.Run(strings.ReplaceAll(ref, "/", "_"), func(t *testing.T) {
+			t.Parallel()
+			out, err := exec.Command("ffprobe", "-v", "warning", "-read_intervals", "%+2", "-of", "json",
+				"-show_entries", "packet=codec_type:stream=codec_name", web.URL+ref).Output()
+			require.NoError(t, err)
+			var doc struct {
+				Packets []struct {
+					Kind string `json:"codec_type"`
+				}
+				Streams []struct {
+					Codec string `json:"codec_name"`
+				}
+			}
+			require.NoError(t, json.Unmarshal(out, &doc))
+			kinds := map[string]int{}
+			for _, p := range doc.Packets {
+				kinds[p.Kind]++
+			}
+			require.Greater(t, kinds["audio"], 30)
+			if !strings.Contains(ref, ".aac") {
+				require.Len(t, doc.Streams, 2)
+				require.Greater(t, kinds["video"], 25)
+			}
+		})
+	}
+}
