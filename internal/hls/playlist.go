@@ -1,0 +1,254 @@
+package hls
+
+import (
+	"bytes"
+	"compress/gzip"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// PlaylistType is the media type of playlists.
+const PlaylistType = "application/vnd.apple.mpegurl"
+
+// A Playlist is a media playlist as it is at a moment, rendered once for all who
+// ask. It is immutable.
+type Playlist struct {
+	Text           []byte // must not be modified
+	ETag           string // quoted, as in HTTP; of Text as it is
+	TargetDuration time.Duration
+	Ended          bool // it will not change any more
+
+	gzips  *sync.Pool
+	zipped sync.Once
+	gz     []byte
+}
+
+// Gzip returns Text compressed, which is done once.
+func (p *Playlist) Gzip() []byte {
+	p.zipped.Do(func() {
+		var b bytes.Buffer
+		z, _ := p.gzips.Get().(*gzip.Writer)
+		if z == nil {
+			z = gzip.NewWriter(nil)
+		}
+		z.Reset(&b)
+		_, _ = z.Write(p.Text) // a bytes.Buffer does not fail
+		_ = z.Close()
+		p.gzips.Put(z)
+		p.gz = b.Bytes()
+	})
+	return p.gz
+}
+
+// render writes the media playlist, or with delta its Playlist Delta Update (bis
+// 6.2.5.1).
+func (s *snapshot) render(p *Playlist, delta bool) {
+	target := time.Duration(s.conf.target) * time.Second
+	p.gzips = &s.p.gzips
+	p.TargetDuration, p.Ended = target, s.ended
+
+	// bis 4.4.3.8: at least six target durations.
+	skipUntil := 6 * target
+	listed := s.listed()
+	total := time.Duration(0)
+	for _, seg := range listed {
+		total += seg.Duration
+	}
+	skipped := 0
+	if delta && s.r != TS && !s.ended {
+		for left := total; skipped < len(listed); skipped++ {
+			if left -= listed[skipped].Duration; left < skipUntil {
+				break
+			}
+		}
+	}
+	tag := "-f"
+	if skipped > 0 {
+		tag = "-d"
+	}
+	p.ETag = `"` + s.p.tag + "-" + s.r.String() + strconv.FormatUint(s.version, 10) + tag + `"`
+
+	w := writer{b: make([]byte, 0, s.estimate()), prefix: s.p.cfg.MediaPrefix + s.p.secret + "/"}
+	version := 3 // floating-point durations
+	switch {
+	case skipped > 0:
+		version = 9
+	case s.r != TS:
+		version = 6 // EXT-X-MAP
+	}
+	w.text("#EXTM3U\n#EXT-X-VERSION:").int(version)
+	w.text("\n#EXT-X-TARGETDURATION:").int(s.conf.target)
+	w.text("\n#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,HOLD-BACK=").seconds(3*target, 3)
+	if s.r != TS {
+		w.text(",CAN-SKIP-UNTIL=").seconds(skipUntil, 3)
+	}
+	if s.listsParts() {
+		w.text(",PART-HOLD-BACK=").seconds(s.conf.partHoldBack, 3)
+		w.text("\n#EXT-X-PART-INF:PART-TARGET=").seconds(s.partTarget, 3)
+	}
+	all := listed
+	if s.cur != nil && (len(listed) == 0 || s.listsParts() && len(s.cur.Parts) > 0) {
+		all = append(all, s.cur) // listed has no room: this copies
+	}
+	if len(all) > 0 {
+		w.text("\n#EXT-X-MEDIA-SEQUENCE:").uint(all[0].Sequence)
+		n := all[0].DiscontinuitySequence
+		if all[0].Discontinuity {
+			n-- // its tag counts itself
+		}
+		w.text("\n#EXT-X-DISCONTINUITY-SEQUENCE:").uint(n)
+	}
+	w.text("\n")
+	if skipped > 0 {
+		w.text("#EXT-X-SKIP:SKIPPED-SEGMENTS=").int(skipped).text("\n")
+	}
+	for i, seg := range all {
+		if i < skipped {
+			continue
+		}
+		complete := i < len(listed)
+		if !complete && (len(seg.Parts) == 0 || !s.listsParts()) {
+			break
+		}
+		// What is in force after skipped segments is said again: it applies to
+		// those that are left (bis 6.2.3, 6.2.5.1).
+		var before *Segment
+		if i > skipped {
+			before = all[i-1]
+		}
+		w.head(seg, before, i > 0)
+		if s.listsParts() && seg.Sequence >= s.partsFrom {
+			for _, part := range seg.Parts {
+				w.part(part)
+			}
+		}
+		if complete {
+			if seg.Gap {
+				w.text("#EXT-X-GAP\n")
+			}
+			w.text("#EXTINF:").seconds(seg.Duration, 5).text(",\n").media(seg.name).text("\n")
+		}
+	}
+	if s.ended {
+		p.Text = w.text("#EXT-X-ENDLIST\n").b
+		return
+	}
+	if s.listsParts() {
+		w.text(`#EXT-X-PRELOAD-HINT:TYPE=PART,URI="`).media(name{r: s.r, kind: kindPart, number: s.parts}.String()).text("\"\n")
+	}
+	if s.r != TS {
+		w.report(s.p.out[Audio-s.r].snap.Load()) // of the other
+	}
+	p.Text = w.b
+}
+
+// estimate is about how long the playlist is.
+func (s *snapshot) estimate() int {
+	n := 512 + (len(s.segs)-s.first+1)*160
+	if s.listsParts() {
+		for _, seg := range append(s.listed(), s.cur) {
+			if seg != nil && seg.Sequence >= s.partsFrom {
+				n += len(seg.Parts) * (120 + len(s.p.cfg.MediaPrefix))
+			}
+		}
+	}
+	return n
+}
+
+// A writer appends to a playlist.
+type writer struct {
+	b      []byte
+	prefix string // of media
+}
+
+func (w *writer) text(s string) *writer {
+	w.b = append(w.b, s...)
+	return w
+}
+
+func (w *writer) int(n int) *writer { return w.uint(uint64(n)) }
+
+func (w *writer) uint(n uint64) *writer {
+	w.b = strconv.AppendUint(w.b, n, 10)
+	return w
+}
+
+func (w *writer) media(name string) *writer { return w.text(w.prefix).text(name) }
+
+// seconds writes a duration with so many decimals, rounded to the nearest.
+func (w *writer) seconds(d time.Duration, decimals int) *writer {
+	unit := time.Second
+	for range decimals {
+		unit /= 10
+	}
+	d = (d + unit/2) / unit
+	per := time.Second / unit
+	w.b = strconv.AppendInt(w.b, int64(d/per), 10)
+	w.b = append(w.b, '.')
+	for rest := d % per; per > 1; rest %= per {
+		per /= 10
+		w.b = append(w.b, '0'+byte(rest/per))
+	}
+	return w
+}
+
+// head writes the tags that apply to a segment and to its first part, which must
+// come before both (bis 4.4.4.9). before is the segment listed before it; keyed
+// tells that a key may be in force all the same.
+func (w *writer) head(s, before *Segment, keyed bool) {
+	if s.Discontinuity {
+		w.text("#EXT-X-DISCONTINUITY\n")
+	}
+	newInit := s.Init != nil && (before == nil || before.Init == nil || before.Init.Number != s.Init.Number)
+	newKey := s.Key != nil && (before == nil || before.Key != s.Key)
+	if newInit {
+		if s.Key != nil && keyed {
+			// A key applies to the EXT-X-MAP tags after it; ours are clear.
+			w.text("#EXT-X-KEY:METHOD=NONE\n")
+			newKey = true
+		}
+		w.text(`#EXT-X-MAP:URI="`).media(s.Init.name).text("\"\n")
+	}
+	if newKey {
+		// Without IV it is the Media Sequence Number (bis 5.2).
+		w.text(`#EXT-X-KEY:METHOD=AES-128,URI="`).text(s.Key.name).text("\"\n")
+	}
+	w.text("#EXT-X-PROGRAM-DATE-TIME:")
+	w.b = s.Time.UTC().AppendFormat(w.b, "2006-01-02T15:04:05.000Z07:00")
+	w.text("\n")
+}
+
+func (w *writer) part(p *Part) {
+	w.text("#EXT-X-PART:DURATION=").seconds(p.Duration, 5).text(`,URI="`).media(p.name)
+	switch {
+	case p.Gap:
+		w.text("\",GAP=YES\n")
+	case p.Independent:
+		w.text("\",INDEPENDENT=YES\n")
+	default:
+		w.text("\"\n")
+	}
+}
+
+// report writes the Rendition Report of a sibling (bis 4.4.5.4).
+func (w *writer) report(s *snapshot) {
+	if !s.live || s.conf == nil {
+		return
+	}
+	seq, parts := s.next()
+	if parts == 0 {
+		if len(s.listed()) == 0 {
+			return
+		}
+		seq--
+		if seg := s.find(seq); s.listsParts() {
+			parts = len(seg.Parts)
+		}
+	}
+	w.text(`#EXT-X-RENDITION-REPORT:URI="`).text(s.r.String()).text(`.m3u8",LAST-MSN=`).uint(seq)
+	if parts > 0 {
+		w.text(",LAST-PART=").int(parts - 1)
+	}
+	w.text("\n")
+}
