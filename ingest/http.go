@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"mime"
 	"net/http"
 	"net/netip"
 	"os"
@@ -14,15 +13,17 @@ import (
 
 	"github.com/runnel-media/runnel/auth"
 	"github.com/runnel-media/runnel/internal/flv"
+	"github.com/runnel-media/runnel/internal/mpegts"
 	"github.com/runnel-media/runnel/internal/name"
 	"github.com/runnel-media/runnel/stream"
 )
 
-// ServeHTTP publishes the FLV in the body of a POST or PUT to /app/name.flv,
-// for as long as the body lasts. The stream's vhost is that of a query
-// parameter vhost=; a token is taken from token= or an Authorization header.
+// ServeHTTP publishes the body of a POST or PUT for as long as it lasts: FLV to
+// /app/name.flv, an MPEG transport stream to /app/name.ts, or to /app/name with
+// the Content-Type video/mp2t. The stream's vhost is that of a query parameter
+// vhost=; a token is taken from token= or an Authorization header.
 //
-// The answer comes at the body's end: 204 if it was FLV, 400 if not, 408 if
+// The answer comes at the body's end: 204 if it was that, 400 if not, 408 if
 // nothing came for IdleTimeout. Before it: 401 and 403 to who may not publish,
 // 404 for a name that cannot be, 409 for a stream that has a publisher, 415
 // for another type of content.
@@ -32,13 +33,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "publish by POST or PUT", http.StatusMethodNotAllowed)
 		return
 	}
-	file, ok := strings.CutSuffix(r.URL.Path, ".flv")
-	if !ok {
+	file, f := formatOf(r)
+	if f == nil {
 		http.NotFound(w, r)
 		return
 	}
-	if !isFLV(r.Header.Get("Content-Type")) {
-		http.Error(w, "the content must be video/x-flv", http.StatusUnsupportedMediaType)
+	if !f.may(r.Header.Get("Content-Type")) {
+		http.Error(w, "the content must be "+f.types[0], http.StatusUnsupportedMediaType)
 		return
 	}
 	// A page of another site must not publish in its visitor's name, or from
@@ -53,7 +54,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "bad stream name", http.StatusNotFound)
 		return
 	}
-	u := &upload{rc: http.NewResponseController(w)}
+	req.Protocol = f.protocol
+	u := &upload{rc: http.NewResponseController(w), format: f}
 	if !s.addUpload(u) {
 		s.answer(w, r, req, ErrServerClosed)
 		return
@@ -76,7 +78,7 @@ func (s *Server) receive(r *http.Request, req *auth.Request, u *upload) error {
 	log.Info("ingest: publishing over HTTP")
 	u.body, u.session, u.idle = r.Body, pub.Session(), or(s.IdleTimeout, defaultIdleTimeout)
 	_ = u.rc.SetReadDeadline(time.Now().Add(or(s.FirstPacketTimeout, defaultFirstPacketTimeout))) // not behind every middleware
-	err = readFLV(u, pub)
+	err = u.format.read(u, pub)
 	if evicted := u.reason(); evicted != nil {
 		err = evicted
 	}
@@ -86,25 +88,12 @@ func (s *Server) receive(r *http.Request, req *auth.Request, u *upload) error {
 	return err
 }
 
-// readFLV returns nil at the end of a body of which something was understood.
-func readFLV(u *upload, pub *stream.Publisher) error {
-	err := (&flv.Reader{R: u, Demuxer: &flv.Demuxer{Sink: pub}}).ReadAll()
-	switch {
-	case err == nil && u.read == 0:
-		return flv.ErrMalformed
-	case errors.Is(err, stream.ErrUnsupported) && len(pub.Stream().Tracks()) > 0:
-		return nil // the other track was carried
-	}
-	return err
-}
-
 // httpRequest makes the authorizer's question of a request for a stream.
 func httpRequest(r *http.Request, streamPath string) (*auth.Request, error) {
 	q := r.URL.Query()
 	dir, file := path.Split(strings.TrimPrefix(streamPath, "/"))
 	req := &auth.Request{
 		Action:   auth.Publish,
-		Protocol: "http-flv",
 		TLS:      r.TLS,
 		VHost:    q.Get("vhost"),
 		App:      strings.TrimSuffix(dir, "/"),
@@ -132,23 +121,6 @@ func httpRequest(r *http.Request, streamPath string) (*auth.Request, error) {
 	var err error
 	req.Stream, err = name.Join(req.VHost, req.App, req.Name)
 	return req, err
-}
-
-// isFLV reports whether a request may hold FLV: it says so, or does not say.
-func isFLV(contentType string) bool {
-	if contentType == "" {
-		return true
-	}
-	t, _, err := mime.ParseMediaType(contentType)
-	if err != nil {
-		return false
-	}
-	switch t {
-	case "video/x-flv", "video/flv", "application/octet-stream",
-		"application/x-www-form-urlencoded": // what curl calls everything
-		return true
-	}
-	return false
 }
 
 // answer ends the request with the status that stands for err. It is the
@@ -184,8 +156,8 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, req *auth.Reques
 		http.Error(w, "the codecs are not supported", http.StatusUnsupportedMediaType)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		http.Error(w, "nothing came for too long", http.StatusRequestTimeout)
-	case errors.Is(err, flv.ErrMalformed), errors.Is(err, io.ErrUnexpectedEOF):
-		http.Error(w, "this is not FLV", http.StatusBadRequest)
+	case errors.Is(err, flv.ErrMalformed), errors.Is(err, mpegts.ErrMalformed), errors.Is(err, io.ErrUnexpectedEOF):
+		http.Error(w, "this is malformed, or not what it says", http.StatusBadRequest)
 	default:
 		http.Error(w, "cannot publish", http.StatusInternalServerError)
 	}

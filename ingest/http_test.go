@@ -141,6 +141,7 @@ func testHTTPPublish(t *testing.T, h2 bool) {
 
 func TestHTTPStatuses(t *testing.T) {
 	file := flvFile(t, &streamtest.Pattern{}, 20)
+	ts := tsFile(t, &streamtest.Pattern{}, 100)
 	unsupported := append(flv.AppendFileHeader(nil, true, false), 8, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0xb2, 0, 0, 0, 0, 13) // Speex
 	both(t, func(t *testing.T, h2 bool) {
 		for _, c := range []struct {
@@ -169,6 +170,12 @@ func TestHTTPStatuses(t *testing.T) {
 			{"empty", auth.AllowAll, "/live/cam.flv", nil, nil, 400},
 			{"cut off", auth.AllowAll, "/live/cam.flv", file[:len(file)-50], nil, 400},
 			{"codec", auth.AllowAll, "/live/cam.flv", unsupported, nil, 415},
+			{"TS", auth.AllowAll, "/live/cam.ts", ts, nil, 204},
+			{"TS by its type", auth.AllowAll, "/live/cam", ts, []string{"Content-Type", "video/mp2t"}, 204},
+			{"not TS", auth.AllowAll, "/live/cam.ts", file, nil, 400},
+			{"empty TS", auth.AllowAll, "/live/cam.ts", nil, nil, 400},
+			{"TS without rights", nil, "/live/cam.ts", ts, nil, 401},
+			{"TS as FLV", auth.AllowAll, "/live/cam.flv", ts, []string{"Content-Type", "video/mp2t"}, 415},
 			{"type", auth.AllowAll, "/live/cam.flv", file, []string{"Content-Type", "text/plain"}, 415},
 			{"malformed type", auth.AllowAll, "/live/cam.flv", file, []string{"Content-Type", ";"}, 415},
 			{"another site's page", auth.AllowAll, "/live/cam.flv", file, []string{"Sec-Fetch-Site", "cross-site"}, 403},

@@ -11,7 +11,8 @@ import (
 
 // An upload is a publisher's request body, read with deadlines.
 type upload struct {
-	rc *http.ResponseController
+	rc     *http.ResponseController
+	format *format
 
 	// owned by the handler's goroutine
 	body    io.Reader

@@ -51,6 +51,7 @@ type options struct {
 	pprof                    string
 	publishToken             string
 	writeInterval            time.Duration
+	hls                      deliver.HLS
 	gopCache                 bool
 	demo                     bool
 	logLevel                 slog.Level
@@ -69,6 +70,16 @@ func parse(args []string) (*options, error) {
 	fs.BoolVar(&o.gopCache, "gop-cache", true, "let players start at the last key frame instead of the next")
 	fs.StringVar(&o.publishToken, "publish-token", "", "what publishers must send as token=…; empty: only this machine may publish")
 	fs.BoolVar(&o.demo, "demo", true, "publish a demo stream as live/demo")
+	fs.DurationVar(&o.hls.Segment, "hls-segment", 2*time.Second, "shortest HLS segment; they begin with key frames")
+	fs.DurationVar(&o.hls.Part, "hls-part", 200*time.Millisecond, "HLS partial segment; negative: none, and no low latency")
+	fs.DurationVar(&o.hls.Window, "hls-window", 30*time.Second, "how far back HLS players can seek")
+	fs.Func("hls-key", "encryption of HLS segments: empty for none, or aes-128", func(v string) error {
+		if v != "" && v != "aes-128" {
+			return errors.New("the only encryption is aes-128")
+		}
+		o.hls.Encrypt = v != ""
+		return nil
+	})
 	fs.StringVar(&o.pprof, "pprof", "", "address for net/http/pprof, for those who measure; empty: off")
 	fs.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	if err := config.Parse(fs, args); err != nil {
@@ -97,7 +108,8 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	defer hub.Close()
 	authorizer := allow{publishToken: o.publishToken}
 	in := &ingest.Server{Hub: hub, Auth: authorizer, Log: log}
-	out := &deliver.Server{Hub: hub, Auth: authorizer, Log: log, WriteInterval: o.writeInterval, Wait: time.Second}
+	out := &deliver.Server{Hub: hub, Auth: authorizer, Log: log, WriteInterval: o.writeInterval, Wait: time.Second, HLS: o.hls}
+	go func() { _ = out.Run(ctx) }() // ends with ctx
 
 	s := &servers{failed: make(chan error, 8)}
 	defer s.close()
@@ -200,7 +212,8 @@ func (o *options) greet(w io.Writer) {
 	if o.http != "" {
 		fmt.Fprintf(w, "Watch    http://%s/\n", local(o.http))
 		if o.demo {
-			fmt.Fprintf(w, "         http://%s/live/demo.flv  (ffplay, VLC)\n", local(o.http))
+			fmt.Fprintf(w, "         http://%s/live/demo.flv   (ffplay, VLC)\n", local(o.http))
+			fmt.Fprintf(w, "         http://%s/live/demo.m3u8  (Safari, hls.js)\n", local(o.http))
 		}
 	}
 	if o.rtmp != "" {

@@ -7,12 +7,16 @@ import (
 	"net/http/pprof"
 	"path"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/runnel-media/runnel/deliver"
 	"github.com/runnel-media/runnel/ingest"
 	"github.com/runnel-media/runnel/stream"
 )
+
+// media are the extensions under which streams are played.
+var media = map[string]bool{".flv": true, ".mp4": true, ".ts": true, ".aac": true, ".mp3": true, ".m3u8": true, ".mpd": true}
 
 // routes puts the page, the streams and the figures on one port.
 func routes(hub *stream.Hub, in *ingest.Server, out *deliver.Server, o *options) http.Handler {
@@ -22,7 +26,7 @@ func routes(hub *stream.Hub, in *ingest.Server, out *deliver.Server, o *options)
 		switch ext := path.Ext(r.URL.Path); {
 		case r.Method == http.MethodPost || r.Method == http.MethodPut:
 			in.ServeHTTP(w, r)
-		case ext == ".flv" || ext == ".mp4":
+		case media[ext] || strings.Contains(r.URL.Path, "/_hls/"):
 			out.ServeHTTP(w, r)
 		default:
 			page.ServeHTTP(w, r)

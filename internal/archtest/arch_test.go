@@ -34,6 +34,19 @@ func TestArchitecture(t *testing.T) {
 	}
 }
 
+// TestRules: no package and no module is written down twice.
+func TestRules(t *testing.T) {
+	seen := map[string]bool{}
+	for _, p := range places {
+		require.False(t, seen[p.path], p.path)
+		seen[p.path] = true
+	}
+	for _, m := range modules {
+		require.False(t, seen[m.path], m.path)
+		seen[m.path] = true
+	}
+}
+
 // checkPlaced: every package has a place in the rules.
 func checkPlaced(tr *tree) (findings []string) {
 	for _, dir := range tr.dirs() {

@@ -58,8 +58,8 @@ var places = []place{
 	{path: "internal/mpegts", layer: format},
 	{path: "stream/streamtest", layer: format},
 
-	{path: "internal/dash", layer: engine},
-	{path: "internal/hls", layer: engine},
+	{path: "internal/dash", layer: engine, also: []string{"internal/hls"}}, // whose segments it describes
+	{path: "internal/hls/...", layer: engine, also: []string{"internal/hls"}},
 	{path: "internal/rtmp", layer: engine},
 	{path: "internal/srt", layer: engine},
 	{path: "internal/webrtc", layer: engine},
@@ -98,7 +98,7 @@ type module struct {
 var modules = []module{
 	{"github.com/Eyevinn/mp4ff", []layer{format, role}},
 	{"github.com/asticode/go-astits", []layer{format}},
-	{"github.com/bluenviron/mediacommon/v2", []layer{leaf}},
+	{"github.com/bluenviron/mediacommon/v2", []layer{leaf, format}},
 	{"golang.org/x/net", []layer{leaf, engine}},
 	{"golang.org/x/sys", []layer{leaf, engine, role}},
 
