@@ -20,6 +20,8 @@ peers=(
 # neither their dependencies nor their scripts are installed.
 modules=(
 	mpegts.js@1.8.2
+	hls.js@1.7.4
+	dashjs@5.2.1
 )
 # internal/e2e/peer looks here too.
 cache=${RUNNEL_PEERS:-${XDG_CACHE_HOME:-$HOME/.cache}/runnel-peers}

@@ -23,7 +23,10 @@ fmt() {
 	[ -z "$files" ] || { echo "not formatted (make fmt):"; echo "$files"; return 1; }
 }
 
-tidy() { go mod tidy -diff; }
+tidy() {
+	local out
+	out=$(go mod tidy -diff 2>&1) || { head -n 30 <<<"$out"; echo "… run: go mod tidy"; return 1; }
+}
 
 vet() { go vet ./...; }
 
@@ -36,7 +39,7 @@ cross() {
 }
 
 # Everything once, real peers included.
-unit() { RUNNEL_E2E=1 go test ./...; }
+unit() { RUNNEL_E2E=1 go test -timeout 6m ./...; }
 
 # The unit tests under the race detector, in a network of their own that has
 # nothing but loopback: they must need no more.
