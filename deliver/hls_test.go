@@ -70,6 +70,7 @@ func (b *hlsBed) source(name string) (stop func()) {
 		defer close(done)
 		_ = (&streamtest.Source{}).Run(ctx, b.hub, name)
 	}()
+	synctest.Wait() // it is there
 	return func() { cancel(); <-done }
 }
 
@@ -268,7 +269,9 @@ func TestHLSRefusals(t *testing.T) {
 	inHLSBed(t, nil, func(t *testing.T, b *hlsBed) {
 		defer b.source("live/x")()
 		video, _ := b.playlists("/live/x.m3u8")
-		secret := regexp.MustCompile(`"\.\./([0-9a-f]{32})/vi0\.mp4"`).FindStringSubmatch(string(b.get(video).body))[1]
+		found := regexp.MustCompile(`"\.\./([^/"]+)/vi0\.mp4"`).FindStringSubmatch(string(b.get(video).body))
+		require.NotNil(t, found, "%s: %s", video, b.get(video).body)
+		secret := found[1]
 		media := "/live/x/_hls/" + secret + "/"
 		for ref, status := range map[string]int{
 			"/live/nothing.m3u8":                                  404,
@@ -578,6 +581,7 @@ func TestHLSClose(t *testing.T) {
 		time.AfterFunc(100*time.Millisecond, func() { _ = b.srv.Close() })
 		require.Equal(t, 503, b.do("GET", fmt.Sprintf("%s?_HLS_msn=%d", video, last+1)).status)
 		require.Equal(t, 503, b.do("GET", "/live/x.m3u8").status)
+		synctest.Wait() // Close returns
 		require.Empty(t, b.sessions())
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -260,8 +259,12 @@ func TestShutdownCuts(t *testing.T) {
 				src := publish(t, b.hub, "live/x", &streamtest.Pattern{KeySize: 500_000, FrameSize: 500_000})
 				src.write(60) // 10 MB, more than sockets hold
 				settled := b.baseline()
+				p := b.must("") // one that reads, so that there is something to send
+				p.waitLast(t, src)
 				leave := b.stuck()
-				eventually(t, func() bool { return b.playing() == 1 }, "the player")
+				eventually(t, func() bool { return b.playing() == 2 }, "the player")
+				p.leave()
+				eventually(t, func() bool { return b.playing() == 1 }, "the other's end")
 				time.Sleep(20 * time.Millisecond)
 				began := time.Now()
 				if closes {
@@ -290,23 +293,23 @@ func TestNeverReads(t *testing.T) {
 			src := publish(t, b.hub, "live/x", &streamtest.Pattern{KeySize: 500_000, FrameSize: 500_000, KeyInterval: 10})
 			src.write(60)
 			settled := b.baseline()
-			var reasons []error
 			events, stop := context.WithCancel(t.Context())
 			defer stop()
-			var wg sync.WaitGroup
-			wg.Go(func() {
+			reasons := make(chan error, 3)
+			go func() {
 				for e := range b.hub.Events(events) {
 					if e, ok := e.(stream.SessionClosed); ok {
-						reasons = append(reasons, e.Err)
+						reasons <- e.Err
 					}
 				}
-			})
+			}()
 			time.Sleep(10 * time.Millisecond)
 			leaves := []func(){b.stuck(), b.stuck(), b.stuck()}
 			eventually(t, func() bool { src.write(2); return b.isIdle() }, "the players are still there")
+			for range leaves {
+				require.Equal(t, stream.ErrSlow, <-reasons)
+			}
 			stop()
-			wg.Wait()
-			require.Equal(t, []error{stream.ErrSlow, stream.ErrSlow, stream.ErrSlow}, reasons)
 			for _, leave := range leaves {
 				leave()
 			}

@@ -1,11 +1,12 @@
 package ingest
 
 import (
-	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -13,7 +14,6 @@ import (
 	"github.com/runnel-media/runnel/internal/mpegts"
 	"github.com/runnel-media/runnel/stream"
 	"github.com/runnel-media/runnel/stream/streamtest"
-
 )
 
 // tsFile is the beginning of a transport stream with n frames.
@@ -51,7 +51,15 @@ func TestTSPublish(t *testing.T) {
 						sub <- streamtest.Collect(t.Context(), t, r, -1)
 					}()
 					synctest.Wait()
-					code, err := w.post("/live/cam.ts", bytes.NewReader(tsFile(t, p, 200)))
+					file := tsFile(t, p, 200)
+					in, out := io.Pipe()
+					go func() { // the subscriber is there before the second key frame
+						_, _ = out.Write(file[:20*mpegts.PacketSize])
+						time.Sleep(time.Millisecond)
+						_, _ = out.Write(file[20*mpegts.PacketSize:])
+						_ = out.Close()
+					}()
+					code, err := w.post("/live/cam.ts", in)
 					require.NoError(t, err)
 					require.Equal(t, http.StatusNoContent, code)
 					require.Equal(t, "http-ts", asked.Protocol)

@@ -22,6 +22,7 @@ type fanout struct {
 	enough    float64 // share of the stream that a player is to receive
 	window    time.Duration
 	settle    time.Duration
+	warm      time.Duration
 	rounds    int
 	servers   string
 	protocols string
@@ -64,7 +65,8 @@ func (f *fanout) flags(log io.Writer) (fs *flag.FlagSet, short *bool) {
 	fs.SetOutput(log)
 	fs.IntVar(&f.players, "players", 500, "players of the stream")
 	fs.DurationVar(&f.window, "window", 20*time.Second, "how long a server is measured")
-	fs.DurationVar(&f.settle, "settle", 4*time.Second, "how long the publisher plays alone, and the players then, before that")
+	fs.DurationVar(&f.settle, "settle", 4*time.Second, "how long the publisher runs alone, and the players then, before that")
+	fs.DurationVar(&f.warm, "warm", 45*time.Second, "as -settle for the publisher in the first round, which is the one that memory is measured in: until what a server keeps of a stream has its full size")
 	fs.IntVar(&f.rounds, "rounds", 3, "how often each server is measured, all of them in turn")
 	fs.StringVar(&f.servers, "servers", serverNginx+","+serverRunnel, "servers to measure")
 	fs.StringVar(&f.protocols, "protocols", protoFLV, "Runnel's players: flv, ws, rtmp; nginx-rtmp's are always rtmp")
@@ -100,7 +102,7 @@ func runFanout(ctx context.Context, args []string, _ io.Reader, out, log io.Writ
 	}
 	r := report{
 		machine: machineFacts(), peer: f.nginxVersion(ctx), command: strings.Join(append([]string{"go run ./internal/bench fanout"}, args...), " "),
-		players: f.players, enough: f.enough, poll: f.poll, window: f.window, rounds: f.rounds, source: f.source, rows: summarize(results),
+		players: f.players, enough: f.enough, poll: f.poll, window: f.window, warm: max(f.warm, f.settle), rounds: f.rounds, source: f.source, rows: summarize(results),
 		profiled: f.perf != "",
 	}
 	if f.markdown {
@@ -121,6 +123,7 @@ func (f *fanout) shorten(fs *flag.FlagSet) {
 	set("players", "50")
 	set("window", "3s")
 	set("settle", "600ms")
+	set("warm", "600ms")
 	set("rounds", "1")
 	set("intervals", "40ms")
 	set("samples", "8")
@@ -189,7 +192,7 @@ func (f *fanout) run(ctx context.Context) (results []result, err error) {
 			if round%2 == 1 { // what drifts hits the first and the last alike
 				i = len(variants) - 1 - i
 			}
-			r, err := f.measure(ctx, variants[i])
+			r, err := f.measure(ctx, variants[i], round == 0)
 			if err != nil {
 				return nil, fmt.Errorf("%w (%v)", err, variants[i])
 			}
@@ -200,8 +203,9 @@ func (f *fanout) run(ctx context.Context) (results []result, err error) {
 	return results, nil
 }
 
-// measure runs one server with its publisher and players.
-func (f *fanout) measure(ctx context.Context, v variant) (r result, err error) {
+// measure runs one server with its publisher and players, and weighs it if it
+// is the first time.
+func (f *fanout) measure(ctx context.Context, v variant, first bool) (r result, err error) {
 	s, err := f.start(ctx, v)
 	if err != nil {
 		return r, err
@@ -224,7 +228,11 @@ func (f *fanout) measure(ctx context.Context, v variant) (r result, err error) {
 	defer pub.Stop()
 	alive := []*process{s.process, c.process, pub}
 
-	if err := pause(ctx, f.settle, alive...); err != nil {
+	alone := f.settle
+	if first {
+		alone = max(f.settle, f.warm)
+	}
+	if err := pause(ctx, alone, alive...); err != nil {
 		return r, err
 	}
 	before, err := residentBytes(s.cmd.Process.Pid)
@@ -246,7 +254,7 @@ func (f *fanout) measure(ctx context.Context, v variant) (r result, err error) {
 	}
 	r.variant = v
 	after, err := residentBytes(s.cmd.Process.Pid)
-	r.memory = float64(after-before) / 1024 / float64(f.players)
+	r.weighed, r.memory = first, float64(after-before)/1024/float64(f.players)
 	return r, err
 }
 

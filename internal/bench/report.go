@@ -13,7 +13,8 @@ import (
 type result struct {
 	variant          variant
 	cpu              float64 // ms of the server's CPU per second and player
-	memory           float64 // KB of the server's resident memory per player
+	weighed          bool
+	memory           float64 // if weighed: KB of the server's resident memory per player
 	starved          int     // players that received too little of the stream
 	gone             int     // players whose connection ended
 	delay50, delay99 float64 // ms from the publisher's last byte of a picture to a player's
@@ -25,7 +26,11 @@ type result struct {
 }
 
 func (r result) String() string {
-	s := fmt.Sprintf("%.3f ms/player/s  %.1f KB/player  starved %d  gone %d  delay %.1f/%.1f ms", r.cpu, r.memory, r.starved, r.gone, r.delay50, r.delay99)
+	s := fmt.Sprintf("%.3f ms/player/s  ", r.cpu)
+	if r.weighed {
+		s += fmt.Sprintf("%.1f KB/player  ", r.memory)
+	}
+	s += fmt.Sprintf("starved %d  gone %d  delay %.1f/%.1f ms", r.starved, r.gone, r.delay50, r.delay99)
 	if r.inside {
 		s += fmt.Sprintf("  inside %.2f/%.2f ms", r.inside50, r.inside99)
 	}
@@ -86,12 +91,14 @@ func summarize(results []result) (rows []row) {
 		w := row{variant: v, target: target(v), cpuLow: rs[0].cpu, least: 1}
 		w.median = result{
 			cpu:     of(func(r result) float64 { return r.cpu }),
-			memory:  of(func(r result) float64 { return r.memory }),
 			delay50: of(func(r result) float64 { return r.delay50 }), delay99: of(func(r result) float64 { return r.delay99 }),
 			inside:   !slices.ContainsFunc(rs, func(r result) bool { return !r.inside }),
 			inside50: of(func(r result) float64 { return r.inside50 }), inside99: of(func(r result) float64 { return r.inside99 }),
 		}
 		for _, r := range rs {
+			if r.weighed {
+				w.median.memory = r.memory
+			}
 			w.cpuLow, w.cpuHigh = min(w.cpuLow, r.cpu), max(w.cpuHigh, r.cpu)
 			w.starved, w.gone = max(w.starved, r.starved), max(w.gone, r.gone)
 			w.least, w.others = min(w.least, r.idle), max(w.others, r.others)
@@ -122,7 +129,7 @@ type report struct {
 	players                int
 	enough                 float64
 	poll                   time.Duration
-	window                 time.Duration
+	window, warm           time.Duration
 	rounds                 int
 	source                 clip
 	profiled               bool
@@ -161,7 +168,7 @@ func (r report) notes() []string {
 	notes := []string{
 		fmt.Sprintf("%d players of one stream of %.2f Mbit/s (H.264, 25 frames/s, a key frame every %d, and AAC) that ffmpeg publishes over RTMP from an encoded file; %d rounds of %v, the servers in turn; medians, of the CPU also the lowest and the highest.",
 			r.players, r.source.rate*8/1e6, r.source.gop, r.rounds, r.window),
-		"CPU is the server processes' user and system time. On loopback a server's sends include the receiver's side of TCP, for every server alike. RSS is with the players, at the window's end, less that with the publisher alone before they came; socket buffers are the kernel's and in neither.",
+		fmt.Sprintf("CPU is the server processes' user and system time. On loopback a server's sends include the receiver's side of TCP, for every server alike. RSS is with the players, at the window's end, less that with the publisher alone before they came, in the first round, where it runs %v alone: a server with HLS first fills its window, which is no player's doing. Socket buffers are the kernel's and in neither.", r.warm),
 		"Publisher to player is from when the last byte of a picture goes to the server to when a player has all of it, at a sample of the players; the load generator's own queue is in it. Arrival to write is the server's own count.",
 		fmt.Sprintf("Starved: received less than %.0f %% of the stream in the window. Lost: the connection ended. Both of the worst round.", 100*r.enough),
 		"nginx-rtmp runs one worker with wait_key on, no access log, and is otherwise as its documentation starts it. Its players are RTMP: Debian's module has no FLV over HTTP. It sends frame by frame and keeps no group of pictures for a player that joins. Runnel does, and may use every core.",

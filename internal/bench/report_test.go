@@ -36,8 +36,8 @@ func TestReport(t *testing.T) {
 	ms40 := variant{serverRunnel, protoFLV, 40 * time.Millisecond}
 	nginx := variant{serverNginx, protoRTMP, 0}
 	r := report{machine: "2 cores", peer: "nginx/1", command: "bench", players: 500, rounds: 2, window: time.Second, source: clip{rate: 143_750, gop: 50}, rows: summarize([]result{
-		{variant: nginx, cpu: 0.7, memory: 12, idle: 0.5}, {variant: ms40, cpu: 0.2, starved: 1, inside: true, inside50: 1, inside99: 2, idle: 0.5},
-		{variant: ms40, cpu: 0.1, gone: 2, inside: true, inside50: 3, inside99: 4, idle: 0.01}, {variant: nginx, cpu: 0.8, memory: 14, idle: 0.5, others: 0.2},
+		{variant: nginx, cpu: 0.7, weighed: true, memory: 13, idle: 0.5}, {variant: ms40, cpu: 0.2, starved: 1, inside: true, inside50: 1, inside99: 2, idle: 0.5},
+		{variant: ms40, cpu: 0.1, gone: 2, inside: true, inside50: 3, inside99: 4, idle: 0.01}, {variant: nginx, cpu: 0.8, memory: 99, idle: 0.5, others: 0.2},
 	})}
 	require.Len(t, r.rows, 2)
 	require.InDelta(t, 0.2, r.rows[1].ratio, 1e-9)

@@ -15,8 +15,9 @@
 // of the MPD (DASH 5.4.1), also when its first segment has long left the
 // window. So a Manifest remembers them from when it first told of the Period.
 //
-// Presentation times follow the wall clock of Segment.Time, counted from
-// availabilityStartTime. Within a Period the media's own clock counts; the next
-// Period begins where the wall clock says, or directly behind the last one if
-// that is nearly the same. What a publisher was away is a hole between Periods.
+// Presentation times count from availabilityStartTime. Within a Period the media's
+// own clock counts, and the next Period begins directly behind the last one: of
+// the time that a publisher was away nothing is seen, but the presentation is
+// late by it from then on, as timeShiftBufferDepth tells. A Period that would be
+// late by more than a minute begins where the wall clock says, by Segment.Time.
 package dash

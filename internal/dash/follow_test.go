@@ -22,7 +22,8 @@ type viewer struct {
 	t testing.TB
 	m *Manifest
 
-	breaks bool // a track stops before its segment ends
+	breaks bool          // a track stops before its segment ends
+	lag    time.Duration // that timeShiftBufferDepth tells of
 
 	start    time.Time           // availabilityStartTime
 	periods  map[string]string   // what must not change, by id
@@ -137,7 +138,9 @@ func (v *viewer) periodsEnd(now time.Time, ended bool) (end time.Duration) {
 		v.periods[p.Id] = same
 	}
 	if !ended {
-		require.InDelta(t, (end - begin).Seconds(), v.doc.TimeShiftBufferDepth.Seconds(), 0.003)
+		v.lag = time.Duration(*v.doc.TimeShiftBufferDepth) - (end - begin)
+		require.GreaterOrEqual(t, v.lag, -time.Millisecond)
+		require.Less(t, v.lag, maxLag+2*time.Millisecond)
 	}
 	require.InDelta(t, longest.Seconds(), v.doc.MaxSegmentDuration.Seconds(), 0.05)
 	return end

@@ -2,6 +2,7 @@ package dash
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -51,7 +52,7 @@ type state struct {
 // encryption.
 func (m *Manifest) MPD(ctx context.Context, who netip.Addr, now time.Time) ([]byte, error) {
 	err := m.Packager.Wait(ctx, hls.Video, hls.Directives{}, who)
-	if err != nil {
+	if errors.Is(err, stream.ErrNotFound) || errors.Is(err, stream.ErrUnsupported) {
 		err = m.Packager.Wait(ctx, hls.Audio, hls.Directives{}, who)
 	}
 	if err != nil {

@@ -44,7 +44,8 @@ func (m *Manifest) render(views [renditions]hls.View, is state, now time.Time) [
 		return nil
 	}
 
-	end := tl.periods[len(tl.periods)-1].until
+	last := tl.periods[len(tl.periods)-1]
+	end := last.until
 	w := writer{make([]byte, 0, len(body.b)+1024)}
 	w.text(`<?xml version="1.0" encoding="UTF-8"?>
 <MPD xmlns="urn:mpeg:dash:schema:mpd:2011" profiles="urn:mpeg:dash:profile:isoff-live:2011"`)
@@ -57,7 +58,9 @@ func (m *Manifest) render(views [renditions]hls.View, is state, now time.Time) [
 		// A player learns of a segment half a segment after it is there, at
 		// the latest.
 		w.text(`" minimumUpdatePeriod="`).duration(is.target / 2)
-		w.text(`" timeShiftBufferDepth="`).duration(end - begin)
+		// Counted from now (DASH 5.3.1.2), so from where the newest would be
+		// without lag.
+		w.text(`" timeShiftBufferDepth="`).duration(end - begin + last.lag)
 		w.text(`" suggestedPresentationDelay="`).duration(3 * is.target)
 	}
 	w.text(`" minBufferTime="`).duration(is.target)

@@ -8,9 +8,11 @@ import (
 )
 
 const (
-	// snap is what two Periods may lie apart on the wall clock and still be
-	// told as one directly behind the other.
-	snap = 500 * time.Millisecond
+	// maxLag is how far the presentation may fall behind the wall clock while
+	// publishers are away, before a Period leaves a hole in front of it.
+	// dash.js takes a hole in front of a Period that is not announced yet for
+	// the end, and stays there.
+	maxLag = time.Minute
 	// maxSkew is how far the publisher's wall clock may be behind ours. A clock
 	// that is wrong by more, or ahead, says only how far things are apart.
 	maxSkew = 30 * time.Second
@@ -36,6 +38,7 @@ type period struct {
 	origin time.Duration             // what start is in the media's own time
 	shift  [renditions]time.Duration // from the decoding time of a segment to its presentation time
 	until  time.Duration             // presentation time at which its segments end so far
+	lag    time.Duration             // of start behind the wall clock
 }
 
 // content is what must be the same throughout a Period.
@@ -143,8 +146,9 @@ func (tl *timeline) begin(seq uint64, c content, segs [renditions]*hls.Segment, 
 	} else {
 		p.start = tl.ended
 	}
-	if at := min(wall.Sub(tl.zero), now.Sub(tl.available)-lasts); at >= p.start+snap {
-		p.start = at
+	at := min(wall.Sub(tl.zero), now.Sub(tl.available)-lasts)
+	if p.lag = max(0, at-p.start); p.lag > maxLag {
+		p.start, p.lag = at, 0
 	}
 	p.start = ceilMilli(p.start)
 	p.until = p.start

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/Eyevinn/dash-mpd/mpd"
 	"github.com/stretchr/testify/require"
@@ -36,23 +37,30 @@ func TestDASH(t *testing.T) {
 	}
 }
 
-// TestDASHFFmpeg: ffmpeg follows the MPD of a live stream to its end, and what
-// it decodes is in time.
+// TestDASHFFmpeg: ffmpeg follows the MPD of a live stream, and plays all of it
+// again when it has ended. Picture and sound are in time.
 func TestDASHFFmpeg(t *testing.T) {
 	t.Parallel()
 	s := startHTTPPlay(t, &stream.Hub{}, deliver.HLS{})
 	lab.Clip(t, segmented)
 	var m *peer.Media
-	var marks *peer.Marks
-	wait := together(probe(t, s.http+"/live/a.mpd", &m), observe(t, s.http+"/live/a.mpd", &marks))
-	s.expect(t, 2)
-	s.send(t, segmented, "a")
+	wait := together(probeStart(t, s.http+"/live/a.mpd", &m))
+	s.expect(t, 1)
+	publisher := push(t, segmented, s.rtmp+"/live/a")
 	require.NoError(t, wait())
-	t.Logf("%d pictures, %d packets of sound, offsets %v; %s", len(m.Video), len(m.Audio), marks.Offsets(), m.Log)
+	t.Logf("%d pictures, %d packets of sound; %s", len(m.Video), len(m.Audio), m.Log)
 	require.Equal(t, []string{"aac", "h264"}, m.Codecs())
-	require.Greater(t, len(m.Video), (segmented.Seconds-2)*peer.FPS)
-	require.Greater(t, len(m.Audio), (segmented.Seconds-2)*40)
-	require.NotEmpty(t, marks.Offsets())
+	require.Greater(t, len(m.Video), 2*peer.FPS)
+	require.Greater(t, len(m.Audio), 2*40)
+
+	require.NoError(t, publisher.Wait(t, live))
+	peer.Eventually(t, live, "the end", func() bool { return s.hub.Stream("live/a") == nil })
+	time.Sleep(200 * time.Millisecond) // for who packages it
+	m = peer.Probe(t, live, s.http+"/live/a.mpd")
+	require.Empty(t, m.Log)
+	require.InDelta(t, segmented.Seconds*peer.FPS, len(m.Video), 1)
+	marks := peer.Observe(t, live, s.http+"/live/a.mpd")
+	require.Len(t, marks.Offsets(), segmented.Seconds)
 	for _, d := range marks.Offsets() {
 		require.InDelta(t, 0, d.Milliseconds(), 45)
 	}

@@ -360,6 +360,35 @@ func TestEnd(t *testing.T) {
 	})
 }
 
+// A player that joins when nothing more is written, and whose socket is full at
+// once, gets the rest all the same.
+func TestJoinWithoutFlush(t *testing.T) {
+	overAll(t, func(t *testing.T, tr transport) {
+		for _, end := range []bool{false, true} {
+			l := newSource(&Log{})
+			server, client := tr.dial(t)
+			other := newReader(t, client)
+			p := l.Attach(server, Options{})
+			l.key()
+			l.frame(100)
+			l.Flush()
+			other.expect("P0", "F0")
+			l.key()
+			l.frame(8 << 20)
+			server, client = tr.dial(t)
+			if end {
+				l.End(nil)
+				other.expect("F1")
+			}
+			time.Sleep(20 * time.Millisecond) // the shard has nothing to do
+			q := l.Attach(server, Options{})
+			newReader(t, client).expect("P0", "F1")
+			p.Detach()
+			q.Detach()
+		}
+	})
+}
+
 func TestConnectionFails(t *testing.T) {
 	overAll(t, func(t *testing.T, tr transport) {
 		l := newSource(&Log{})

@@ -70,6 +70,8 @@ func (s *shard) add(p *Player) {
 	if !s.running {
 		s.running = true
 		go s.run()
+	} else if s.hearing == 1 {
+		s.signal() // it may wait for a flush
 	}
 }
 
@@ -307,7 +309,9 @@ func (p *Player) after(n int, err error, bufs *[3][]byte, to int64, now time.Tim
 		p.unblock()
 	case !p.blocked:
 		p.blocked, p.moved, p.framed = true, now, now
-		p.shard.blocked++
+		if p.shard.blocked++; p.shard.blocked == 1 {
+			p.shard.signal() // it may wait for a flush that does not come
+		}
 	case now.Sub(p.moved) > p.log.stall() || now.Sub(p.framed) > 4*p.log.stall():
 		err = ErrSlow
 	}

@@ -165,6 +165,7 @@ func (c *cmafPacker) part(n int, next time.Duration) {
 		}
 		c.append(c.sealer.seal(b, false))
 	}
+	p.text = p.line(c.p.mediaPrefix())
 	c.cur.Parts = append(c.cur.Parts, p)
 	rest := copy(c.pending, c.pending[n:])
 	clear(c.pending[rest:])
@@ -190,10 +191,12 @@ func (c *cmafPacker) gap(from, to time.Duration) {
 	n := (to - from + c.partTarget - 1) / c.partTarget
 	for i := range max(n, 0) {
 		start, end := from+(to-from)*i/n, from+(to-from)*(i+1)/n
-		c.cur.Parts = append(c.cur.Parts, &Part{
+		p := &Part{
 			Number: c.parts, Start: start, Duration: end - start, Gap: true,
 			name: name{r: c.r, kind: kindPart, number: c.parts}.String(),
-		})
+		}
+		p.text = p.line(c.p.mediaPrefix())
+		c.cur.Parts = append(c.cur.Parts, p)
 		c.parts++
 	}
 }

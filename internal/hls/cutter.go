@@ -354,7 +354,7 @@ func (c *cutter) declare(f *stream.Frame) {
 	if ts := c.p.out[TS]; ts.live {
 		if ts.cur != nil {
 			end := f.DTS
-			if natural := ts.after(ts.cur.from); c.broken && end-natural < maxOverlap {
+			if natural := ts.after(ts.cur.from); c.broken && end-natural < maxRagged {
 				end = min(end, natural)
 			}
 			ts.complete(end, false)

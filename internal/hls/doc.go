@@ -41,7 +41,7 @@
 //
 // # Names
 //
-// Media is named SECRET/NAME, where the secret is 128 random bits of this
+// Media is named SECRET/NAME, where the secret is 120 random bits of this
 // Packager. A name stays what it is: its bytes never change, so that caches may
 // keep them for ever, and shared by all viewers. Playlists refer to media as
 // Config.MediaPrefix + SECRET/NAME, to each other and to keys by their plain

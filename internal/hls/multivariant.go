@@ -138,15 +138,17 @@ func (w *writer) variant(list []*snapshot, group bool) {
 	w.text("\n")
 }
 
-// fps returns the frame rate: what the configuration says, or what was measured.
+// fps returns the frame rate: what the configuration says, unless that is not
+// what was measured.
 func (s *snapshot) fps(stated float64) float64 {
-	if stated > 0 && stated < 1000 {
+	if s.frameStep <= 0 {
 		return stated
 	}
-	if s.frameStep <= 0 {
-		return 0
+	measured := 1 / s.frameStep.Seconds()
+	if math.Abs(stated-measured) < measured/20 { // timestamps may be whole milliseconds
+		return stated
 	}
-	return math.Round(1000/s.frameStep.Seconds()) / 1000
+	return measured
 }
 
 // isLanguage reports whether s can be a language tag.

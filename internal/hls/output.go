@@ -8,9 +8,9 @@ import (
 	"github.com/runnel-media/runnel/stream"
 )
 
-// maxOverlap is how much renditions may differ in the length of what is before a
+// maxRagged is how much renditions may differ in the length of what is before a
 // discontinuity. Players realign there.
-const maxOverlap = 200 * time.Millisecond
+const maxRagged = 200 * time.Millisecond
 
 // An output makes and keeps the segments of one rendition. All but snap and
 // waiting belongs to the goroutine that calls Add.
@@ -125,7 +125,7 @@ func (o *output) follow(dts time.Duration) {
 		case silent:
 			end = o.after(b.at)
 		case b.broken: // the last frame does not stay for what comes
-			if natural := o.after(o.cur.from); end-natural < maxOverlap {
+			if natural := o.after(o.cur.from); end-natural < maxRagged {
 				end = min(end, natural)
 			} else {
 				silent = true
@@ -200,6 +200,7 @@ func (o *output) complete(end time.Duration, silent bool) {
 	s.Duration = max(end-s.from, time.Millisecond)
 	o.clock += s.Duration
 	s.clock = o.clock
+	s.text, s.date = s.lines(o.p.mediaPrefix()), appendDate(nil, s.Time)
 	o.cur = nil
 	o.segs = append(slices.Clip(o.segs), s)
 	o.p.grow(o, s.Duration)

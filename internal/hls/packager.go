@@ -2,7 +2,9 @@ package hls
 
 import (
 	"crypto/rand"
+	"encoding/base32"
 	"encoding/hex"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,8 +46,8 @@ func New(c Config) *Packager {
 	p := &Packager{cfg: c.withDefaults(), ready: make(chan struct{})}
 	var random [20]byte
 	_, _ = rand.Read(random[:]) // never fails
-	p.secret = hex.EncodeToString(random[:16])
-	p.tag = hex.EncodeToString(random[16:])
+	p.secret = strings.ToLower(base32.StdEncoding.EncodeToString(random[:15]))
+	p.tag = hex.EncodeToString(random[15:])
 	p.waiters = waiters{max: p.cfg.MaxWaiters, maxPerAddr: p.cfg.MaxWaitersPerAddr}
 	p.wantTS.Store(p.cfg.TSAlways)
 	for r := range renditions {

@@ -69,7 +69,7 @@ func (s *snapshot) render(p *Playlist, delta bool) {
 	}
 	p.ETag = `"` + s.p.tag + "-" + s.r.String() + strconv.FormatUint(s.version, 10) + tag + `"`
 
-	w := writer{b: make([]byte, 0, s.estimate()), prefix: s.p.cfg.MediaPrefix + s.p.secret + "/"}
+	w := writer{b: make([]byte, 0, s.estimate()), prefix: s.p.mediaPrefix()}
 	version := 3 // floating-point durations
 	switch {
 	case skipped > 0:
@@ -120,14 +120,11 @@ func (s *snapshot) render(p *Playlist, delta bool) {
 		w.head(seg, before, i > 0)
 		if s.listsParts() && seg.Sequence >= s.partsFrom {
 			for _, part := range seg.Parts {
-				w.part(part)
+				w.b = append(w.b, part.text...)
 			}
 		}
 		if complete {
-			if seg.Gap {
-				w.text("#EXT-X-GAP\n")
-			}
-			w.text("#EXTINF:").seconds(seg.Duration, 5).text(",\n").media(seg.name).text("\n")
+			w.b = append(w.b, seg.text...)
 		}
 	}
 	if s.ended {
@@ -143,13 +140,16 @@ func (s *snapshot) render(p *Playlist, delta bool) {
 	p.Text = w.b
 }
 
+// mediaPrefix is what is before the names of media in playlists.
+func (p *Packager) mediaPrefix() string { return p.cfg.MediaPrefix + p.secret + "/" }
+
 // estimate is about how long the playlist is.
 func (s *snapshot) estimate() int {
-	n := 512 + (len(s.segs)-s.first+1)*160
+	n := 800 + (len(s.segs)-s.first+1)*(130+len(s.p.cfg.MediaPrefix))
 	if s.listsParts() {
 		for _, seg := range append(s.listed(), s.cur) {
 			if seg != nil && seg.Sequence >= s.partsFrom {
-				n += len(seg.Parts) * (120 + len(s.p.cfg.MediaPrefix))
+				n += len(seg.Parts) * (100 + len(s.p.cfg.MediaPrefix))
 			}
 		}
 	}
@@ -215,11 +215,21 @@ func (w *writer) head(s, before *Segment, keyed bool) {
 		w.text(`#EXT-X-KEY:METHOD=AES-128,URI="`).text(s.Key.name).text("\"\n")
 	}
 	w.text("#EXT-X-PROGRAM-DATE-TIME:")
-	w.b = s.Time.UTC().AppendFormat(w.b, "2006-01-02T15:04:05.000Z07:00")
+	if s.text == nil {
+		w.b = appendDate(w.b, s.Time)
+	} else {
+		w.b = append(w.b, s.date...)
+	}
 	w.text("\n")
 }
 
-func (w *writer) part(p *Part) {
+func appendDate(b []byte, t time.Time) []byte {
+	return t.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z07:00")
+}
+
+// line returns a part's line in playlists.
+func (p *Part) line(prefix string) []byte {
+	w := writer{b: make([]byte, 0, len(prefix)+96), prefix: prefix}
 	w.text("#EXT-X-PART:DURATION=").seconds(p.Duration, 5).text(`,URI="`).media(p.name)
 	switch {
 	case p.Gap:
@@ -229,6 +239,16 @@ func (w *writer) part(p *Part) {
 	default:
 		w.text("\"\n")
 	}
+	return w.b
+}
+
+// lines returns what a complete segment's lines in playlists end with.
+func (s *Segment) lines(prefix string) []byte {
+	w := writer{b: make([]byte, 0, len(prefix)+64), prefix: prefix}
+	if s.Gap {
+		w.text("#EXT-X-GAP\n")
+	}
+	return w.text("#EXTINF:").seconds(s.Duration, 5).text(",\n").media(s.name).text("\n").b
 }
 
 // report writes the Rendition Report of a sibling (bis 4.4.5.4).

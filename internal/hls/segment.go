@@ -62,6 +62,8 @@ type Segment struct {
 	name string
 	data [][]byte
 	size int64
+	text []byte // its last lines in playlists, once it is complete
+	date []byte // Time there
 
 	from  time.Duration // where the previous segment ended
 	loose bool          // from is a guess, to be set by the first frame
@@ -86,6 +88,7 @@ type Part struct {
 	Gap         bool // there was no media: no bytes
 
 	name string
+	text []byte // its line in playlists
 	data []byte // nil for one that is too old to be asked for
 }
 

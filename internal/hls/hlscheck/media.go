@@ -41,6 +41,7 @@ type reader struct {
 	key     Key
 	mapURI  string
 	mapKey  Key
+	dated   bool     // there are dates
 	version struct { // the least that the tags need (8)
 		need int
 		why  string
@@ -120,6 +121,7 @@ func (r *reader) tag(tag, value string) {
 		r.touch()
 	case "EXT-X-PROGRAM-DATE-TIME":
 		r.segmentTag(tag)
+		r.dated = true
 		r.seg.Time, err = time.Parse("2006-01-02T15:04:05.999999999Z07:00", value)
 		if _, fraction, found := strings.Cut(value, "."); err == nil && (!found || len(strings.TrimRight(fraction, "Z")) < 3) {
 			r.add("4.4.4.6", "a date has milliseconds", r.line, "%s", value)

@@ -83,7 +83,7 @@ func (f *problems) variant(line int, a map[string]string, quoted map[string]bool
 	}
 	if v, ok := a["RESOLUTION"]; ok {
 		w, h, _ := strings.Cut(v, "x")
-		if _, err := integer(w + h); err != nil {
+		if _, err := integer(w + h); err != nil || w == "" || h == "" {
 			f.add("4.4.6.2", "RESOLUTION is two integers", line, "%s", v)
 		}
 	}

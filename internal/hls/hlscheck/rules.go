@@ -93,7 +93,7 @@ func (r *reader) checkSegment(s *Segment, target float64) {
 			r.add("3.1.2", "fragmented MP4 needs EXT-X-MAP", s.Line, "%s has none", s.URI)
 		}
 	}
-	if s.Discontinuity && s.Time.IsZero() && r.once["EXT-X-PROGRAM-DATE-TIME"] > 0 {
+	if s.Discontinuity && s.Time.IsZero() && r.dated {
 		r.add("6.2.1", "a segment with EXT-X-DISCONTINUITY has a date if others have", s.Line, "segment %d has none", s.Sequence)
 	}
 }
