@@ -129,13 +129,22 @@ func describe(ts stream.TrackStats) trackInfo {
 
 // figures are the server's own, for those who measure it.
 func figures(hub *stream.Hub) any {
+	type bucket struct {
+		AtMost float64 `json:"le_ms"` // 0: no bound
+		Count  uint64  `json:"count"`
+	}
 	type latency struct {
-		P50   float64 `json:"p50_ms"`
-		P99   float64 `json:"p99_ms"`
-		Count uint64  `json:"count"`
+		Buckets []bucket `json:"buckets"`
+		P50     float64  `json:"p50_ms"`
+		P99     float64  `json:"p99_ms"`
+		Count   uint64   `json:"count"`
 	}
 	ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-	_, count, _ := hub.Latency.Snapshot()
+	counts, count, _ := hub.Latency.Snapshot()
+	buckets := make([]bucket, len(counts))
+	for i, b := range counts {
+		buckets[i] = bucket{ms(b.Bound), b.Count}
+	}
 	sessions := 0
 	for range hub.Sessions() {
 		sessions++
@@ -143,7 +152,7 @@ func figures(hub *stream.Hub) any {
 	return struct {
 		Sessions int     `json:"sessions"`
 		Latency  latency `json:"latency"` // from a frame's arrival to its socket write
-	}{sessions, latency{ms(hub.Latency.Quantile(0.5)), ms(hub.Latency.Quantile(0.99)), count}}
+	}{sessions, latency{buckets, ms(hub.Latency.Quantile(0.5)), ms(hub.Latency.Quantile(0.99)), count}}
 }
 
 func servePprof(l net.Listener) error {

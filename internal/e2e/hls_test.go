@@ -245,12 +245,12 @@ func TestHLSSeek(t *testing.T) {
 			t.Parallel()
 			s := startHTTPPlay(t, &stream.Hub{}, deliver.HLS{})
 			push(t, segmented, s.rtmp+"/live/a", "-stream_loop", "-1")
-			time.Sleep(7 * time.Second) // of media, to go back in
+			time.Sleep(11 * time.Second) // of media, to go back in
 			page := s.watch(t, browser, player, "a", "")
 			edge := page.WaitPlayback(t, "video", live, func(p peer.Playback) bool { return p.Frames > peer.FPS/2 })
 			back := map[string]string{ // dash.js counts from the start of the window
-				"hls.js":  "(video.currentTime -= 4, video.currentTime)",
-				"dash.js": "(player.seek(Math.max(0, player.time() - 2)), video.currentTime - 2)",
+				"hls.js":  "(video.currentTime -= 6, video.currentTime)",
+				"dash.js": "(player.seek(Math.max(0, player.time() - 6)), video.currentTime)",
 			}[player]
 			peer.Eval[float64](t, page, back)
 			p := page.WaitPlayback(t, "video", live, func(p peer.Playback) bool {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,7 +36,7 @@ func holdLittle(conn syscall.RawConn) {
 
 // rawWriter writes to sockets without ever blocking.
 type rawWriter struct {
-	call  func(fd uintptr) bool // made once, so that a write allocates nothing
+	call  func(fd uintptr) // made once, so that a write allocates nothing
 	parts [3][]byte
 	n     int
 	err   error
@@ -48,7 +49,9 @@ func (w *rawWriter) write(conn syscall.RawConn, bufs *[3][]byte) (int, error) {
 		w.call = w.writeTo
 	}
 	w.parts, w.n, w.err = *bufs, 0, nil
-	err := conn.Write(w.call)
+	// Control and not Write: that readies the poller for waiting, which costs
+	// and is not wanted.
+	err := conn.Control(w.call)
 	w.parts = [3][]byte{}
 	if err != nil {
 		return 0, err
@@ -56,7 +59,7 @@ func (w *rawWriter) write(conn syscall.RawConn, bufs *[3][]byte) (int, error) {
 	return w.n, w.err
 }
 
-func (w *rawWriter) writeTo(fd uintptr) bool {
+func (w *rawWriter) writeTo(fd uintptr) {
 	k := 0
 	for _, b := range w.parts {
 		if len(b) > 0 {
@@ -66,7 +69,7 @@ func (w *rawWriter) writeTo(fd uintptr) bool {
 	}
 	for {
 		if k == 1 {
-			w.n, w.err = unix.Write(int(fd), w.parts[0])
+			w.n, w.err = send(fd, w.parts[0])
 		} else {
 			w.n, w.err = unix.Writev(int(fd), w.parts[:k])
 		}
@@ -82,7 +85,17 @@ func (w *rawWriter) writeTo(fd uintptr) bool {
 	default:
 		w.err = &net.OpError{Op: "write", Net: "tcp", Err: os.NewSyscallError("write", w.err)}
 	}
-	return true // never wait
+}
+
+// send is send(2) without telling the scheduler: the call never waits, and is
+// over before another thread could have taken its place.
+func send(fd uintptr, b []byte) (int, error) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)),
+		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
 }
 
 // rawReader reads from sockets without ever blocking.

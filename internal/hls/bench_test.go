@@ -93,12 +93,12 @@ func BenchmarkPart(b *testing.B) {
 func BenchmarkRender(b *testing.B) {
 	p := begun(Config{}, 61*time.Second)
 	s := p.out[Video].snap.Load()
-	for _, delta := range []bool{false, true} {
-		b.Run(fmt.Sprintf("delta %v", delta), func(b *testing.B) {
+	for _, skipped := range []int{0, s.skippable()} {
+		b.Run(fmt.Sprintf("%d skipped", skipped), func(b *testing.B) {
 			b.ReportAllocs()
 			var pl Playlist
 			for b.Loop() {
-				s.render(&pl, delta)
+				s.render(&pl, skipped)
 			}
 			b.SetBytes(int64(len(pl.Text)))
 		})
@@ -107,7 +107,7 @@ func BenchmarkRender(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			var pl Playlist
-			s.render(&pl, false)
+			s.render(&pl, 0)
 			pl.Gzip()
 		}
 	})

@@ -66,12 +66,13 @@ type TSMuxer interface {
 
 func (c Config) withDefaults() Config {
 	c.Segment = cmp.Or(max(c.Segment, 0), 2*time.Second)
-	c.Part = cmp.Or(c.Part, 200*time.Millisecond)
+	c.Part = min(cmp.Or(c.Part, 200*time.Millisecond), c.Segment)
 	c.Window = cmp.Or(max(c.Window, 0), 30*time.Second)
 	c.MaxSegment = max(cmp.Or(max(c.MaxSegment, 0), 30*time.Second), c.Segment)
 	c.MaxBytes = cmp.Or(max(c.MaxBytes, 0), 128<<20)
 	c.MaxWaiters = cmp.Or(c.MaxWaiters, 10_000)
 	c.MaxWaitersPerAddr = cmp.Or(c.MaxWaitersPerAddr, 1_000)
+	c.FirstSequence = min(c.FirstSequence, 1e14) // names have at most 15 digits
 	c.KeySegments = cmp.Or(max(c.KeySegments, 0), 10)
 	return c
 }

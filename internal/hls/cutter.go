@@ -127,9 +127,6 @@ func (p *Packager) End() {
 		o.dirty, o.completed, o.ended = true, true, true
 	}
 	p.publish()
-	if p.conf.Load() == nil {
-		close(p.ready)
-	}
 }
 
 func (c *cutter) lane(f *stream.Frame) *lane {

@@ -2,6 +2,7 @@ package hls
 
 import (
 	"context"
+	"errors"
 	"math"
 	"net/netip"
 	"slices"
@@ -32,7 +33,7 @@ func (p *Packager) Multivariant(ctx context.Context, who netip.Addr, o Multivari
 		first = TS
 	}
 	err := p.Wait(ctx, first, Directives{}, who)
-	if err != nil && !o.TS {
+	if !o.TS && (errors.Is(err, stream.ErrNotFound) || errors.Is(err, stream.ErrUnsupported)) {
 		err = p.Wait(ctx, Audio, Directives{}, who)
 	}
 	if err != nil {

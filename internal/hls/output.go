@@ -99,7 +99,7 @@ func (o *output) join(f *stream.Frame) bool {
 	for i >= 0 && c.bounds[i].at > f.DTS {
 		i--
 	}
-	if i < 0 || o.err != nil || !o.pack.accepts(f) {
+	if i < 0 || !o.pack.accepts(f) {
 		o.dirty = o.dirty || o.err != nil
 		return false
 	}
@@ -144,7 +144,7 @@ func (o *output) bounded(b bound) {
 			o.begin(b, b.at)
 		}
 	case !o.live:
-		if o.p.cfg.TS != nil && o.p.wantTS.Load() && o.err == nil {
+		if o.p.cfg.TS != nil && o.p.wantTS.Load() {
 			if o.pack.(*tsPacker).configure(); o.err != nil {
 				o.dirty, o.completed = true, true
 				return

@@ -23,7 +23,6 @@ type Packager struct {
 	out    [renditions]*output
 
 	conf    atomic.Pointer[control] // set once playlists can be given out
-	ready   chan struct{}           // closed when conf is set, or the stream has ended without
 	wantTS  atomic.Bool
 	waiters waiters
 	gzips   sync.Pool // of *gzip.Writer
@@ -43,7 +42,7 @@ type control struct {
 // New returns a Packager for one stream. It starts no goroutine and needs no
 // closing.
 func New(c Config) *Packager {
-	p := &Packager{cfg: c.withDefaults(), ready: make(chan struct{})}
+	p := &Packager{cfg: c.withDefaults()}
 	var random [20]byte
 	_, _ = rand.Read(random[:]) // never fails
 	p.secret = strings.ToLower(base32.StdEncoding.EncodeToString(random[:15]))
@@ -116,12 +115,17 @@ func (p *Packager) publish() {
 		for _, o := range p.out {
 			o.dirty, o.completed = true, true
 		}
-		defer close(p.ready)
 	}
+	// Nobody wakes before all renditions are in place: who waits for one looks
+	// at the others too.
+	wakes := make([]func(), 0, len(p.out))
 	for _, o := range p.out {
 		if o.dirty {
-			o.publish()
+			wakes = append(wakes, o.publish())
 		}
+	}
+	for _, wake := range wakes {
+		wake()
 	}
 }
 

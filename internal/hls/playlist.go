@@ -41,28 +41,37 @@ func (p *Playlist) Gzip() []byte {
 	return p.gz
 }
 
-// render writes the media playlist, or with delta its Playlist Delta Update (bis
-// 6.2.5.1).
-func (s *snapshot) render(p *Playlist, delta bool) {
+// skipTargets is the Skip Boundary in target durations, the least that bis 4.4.3.8
+// allows.
+const skipTargets = 6
+
+// skippable returns how many segments a Playlist Delta Update leaves out: those
+// that end before the Skip Boundary (bis 6.2.5.1).
+func (s *snapshot) skippable() (n int) {
+	if s.r == TS || s.ended || s.conf == nil {
+		return 0
+	}
+	listed := s.listed()
+	left := time.Duration(0)
+	for _, seg := range listed {
+		left += seg.Duration
+	}
+	for _, seg := range listed {
+		if left -= seg.Duration; left < skipTargets*time.Duration(s.conf.target)*time.Second {
+			break
+		}
+		n++
+	}
+	return n
+}
+
+// render writes the media playlist, or if segments are skipped its Playlist Delta
+// Update.
+func (s *snapshot) render(p *Playlist, skipped int) {
 	target := time.Duration(s.conf.target) * time.Second
 	p.gzips = &s.p.gzips
 	p.TargetDuration, p.Ended = target, s.ended
-
-	// bis 4.4.3.8: at least six target durations.
-	skipUntil := 6 * target
 	listed := s.listed()
-	total := time.Duration(0)
-	for _, seg := range listed {
-		total += seg.Duration
-	}
-	skipped := 0
-	if delta && s.r != TS && !s.ended {
-		for left := total; skipped < len(listed); skipped++ {
-			if left -= listed[skipped].Duration; left < skipUntil {
-				break
-			}
-		}
-	}
 	tag := "-f"
 	if skipped > 0 {
 		tag = "-d"
@@ -81,7 +90,7 @@ func (s *snapshot) render(p *Playlist, delta bool) {
 	w.text("\n#EXT-X-TARGETDURATION:").int(s.conf.target)
 	w.text("\n#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,HOLD-BACK=").seconds(3*target, 3)
 	if s.r != TS {
-		w.text(",CAN-SKIP-UNTIL=").seconds(skipUntil, 3)
+		w.text(",CAN-SKIP-UNTIL=").seconds(skipTargets*target, 3)
 	}
 	if s.listsParts() {
 		w.text(",PART-HOLD-BACK=").seconds(s.conf.partHoldBack, 3)

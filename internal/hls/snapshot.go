@@ -37,7 +37,7 @@ type snapshot struct {
 
 // publish replaces the snapshot and wakes those who wait for it. Nobody holds a
 // lock meanwhile: the woken read the new one and are done.
-func (o *output) publish() {
+func (o *output) publish() (wake func()) {
 	s := &snapshot{
 		p: o.p, r: o.r, conf: o.p.conf.Load(),
 		live: o.live, err: o.err, ended: o.ended,
@@ -63,16 +63,18 @@ func (o *output) publish() {
 	o.dirty, o.completed = false, false
 	if old == nil {
 		o.snap.Store(s)
-		return
+		return func() {}
 	}
 	s.version = old.version + 1
 	if o.waiting.Load() > 0 && s.conf != nil && s.live {
 		s.page(false) // or all who wake would stand in line for it
 	}
 	o.snap.Store(s)
-	close(old.update)
-	if completed {
-		close(old.segment)
+	return func() {
+		close(old.update)
+		if completed {
+			close(old.segment)
+		}
 	}
 }
 
@@ -191,12 +193,13 @@ type page struct {
 	Playlist
 }
 
-// page returns the rendered playlist.
+// page returns the rendered playlist. A delta update that would skip nothing is
+// the playlist.
 func (s *snapshot) page(delta bool) *Playlist {
-	p := &s.full
-	if delta {
-		p = &s.delta
+	if skipped := s.skippable(); delta && skipped > 0 {
+		s.delta.once.Do(func() { s.render(&s.delta.Playlist, skipped) })
+		return &s.delta.Playlist
 	}
-	p.once.Do(func() { s.render(&p.Playlist, delta) })
-	return &p.Playlist
+	s.full.once.Do(func() { s.render(&s.full.Playlist, 0) })
+	return &s.full.Playlist
 }
