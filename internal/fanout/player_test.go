@@ -554,7 +554,7 @@ func TestIntervalAfterIdle(t *testing.T) {
 			l.Flush()
 			time.Sleep(2 * time.Second)
 			synctest.Wait()
-			require.Equal(t, now.Add(time.Second), c.writes[len(c.writes)-1])
+			require.Equal(t, now.Add(l.hold()), c.writes[len(c.writes)-1])
 		}
 		p.Detach()
 	})
@@ -580,7 +580,7 @@ func TestLatency(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		p.Detach()
-		require.Equal(t, []time.Duration{100 * time.Millisecond, 70 * time.Millisecond, 40 * time.Millisecond, 10 * time.Millisecond}, seen)
+		require.Equal(t, []time.Duration{l.hold(), l.hold() - 30*time.Millisecond, l.hold() - 60*time.Millisecond, l.hold() - 90*time.Millisecond}, seen)
 	})
 }
 

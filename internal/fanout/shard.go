@@ -117,7 +117,7 @@ func (s *shard) run() {
 		s.mu.Unlock()
 
 		now := time.Now()
-		if due && now.Sub(since) >= s.log.Interval {
+		if due && now.Sub(since) >= s.log.hold() {
 			select {
 			case <-s.wake: // what it tells of is flushed now
 			default:
@@ -129,7 +129,7 @@ func (s *shard) run() {
 		const never = time.Duration(math.MaxInt64)
 		wait := never
 		if due {
-			wait = s.log.Interval - now.Sub(since)
+			wait = s.log.hold() - now.Sub(since)
 		}
 		if blocked {
 			if now.Sub(retried) >= retry {

@@ -12,12 +12,6 @@ const (
 	// stream is taken for audio only; settleAnnounced if a picture was announced.
 	settleTime      = 500 * time.Millisecond
 	settleAnnounced = 3 * time.Second
-	// goneAfter is how far a track may fall behind the other before it counts
-	// as silent, and how far the stream may step forward before it is a break.
-	// Publishers interleave within a second.
-	goneAfter = 3 * time.Second
-	// maxBack is how far a timestamp may step back before it is a jump.
-	maxBack = time.Second
 	// maxHeld bounds the audio that waits for a picture, frames.
 	maxHeld = 2048
 )
@@ -42,59 +36,10 @@ type cutter struct {
 	ended   bool
 }
 
-// A lane is the frames of one kind.
-type lane struct {
-	track   *stream.Track
-	begun   bool // last is valid
-	last    time.Duration
-	step    time.Duration // between the last two frames
-	gone    bool          // no frame for long, while the other lane goes on
-	needKey bool          // nothing before the next key frame can be used
-	waits   bool          // audio of a new configuration, which begins with the next segment
-}
-
-// patience is how long a lane may be silent before it is gone. Slide shows get more.
-func (l *lane) patience(limit time.Duration) time.Duration {
-	return min(max(goneAfter, 3*l.step), max(limit, goneAfter))
-}
-
-// present reports whether frames of the lane are to be expected.
-func (l *lane) present() bool { return l.begun && !l.gone }
-
-// A bound is where a segment begins in all renditions.
-type bound struct {
-	seq     uint64
-	at      time.Duration // no frame of the segment has a DTS before it
-	broken  bool          // a discontinuity
-	discSeq uint64
-	zero    time.Time // wall clock at DTS 0
-}
-
 // SetTracks tells what the publisher has announced, before the frames show it:
 // whether to wait for a picture, and what to expect after a republish. It is
 // optional; call it before the first Add and when the tracks change.
 func (p *Packager) SetTracks(tracks ...*stream.Track) { p.announced = tracks }
-
-// announces reports whether the publisher announced tracks, and of that kind.
-func (c *cutter) announces(k stream.Kind) (known, yes bool) {
-	for _, t := range c.announced {
-		if t.Kind() == k {
-			return true, true
-		}
-	}
-	return len(c.announced) > 0, false
-}
-
-// expects reports whether t is the first track of its kind that was announced, or
-// none of that kind was.
-func (c *cutter) expects(t *stream.Track) bool {
-	for _, a := range c.announced {
-		if a.Kind() == t.Kind() {
-			return a.ID == t.ID
-		}
-	}
-	return true
-}
 
 // Add packages a frame. Frames come in the order of the stream; those of data
 // tracks, and of a second track of a kind, are ignored. It keeps f until its
@@ -127,16 +72,6 @@ func (p *Packager) End() {
 		o.dirty, o.completed, o.ended = true, true, true
 	}
 	p.publish()
-}
-
-func (c *cutter) lane(f *stream.Frame) *lane {
-	switch f.Track.Kind() {
-	case stream.Video:
-		return &c.video
-	case stream.Audio:
-		return &c.audio
-	}
-	return nil
 }
 
 // place puts a frame where it belongs, or reports that it cannot.
@@ -184,87 +119,6 @@ func (c *cutter) release() {
 		n++
 	}
 	c.held = slices.Delete(c.held, 0, n)
-}
-
-// follow adopts the frame's track and looks for breaks in time. It reports
-// whether the frame is one of the tracks that are packaged.
-func (c *cutter) follow(l *lane, f *stream.Frame) bool {
-	video := l == &c.video
-	switch {
-	case l.track == f.Track:
-	case l.track == nil:
-		if !c.expects(f.Track) {
-			return false
-		}
-		l.track, l.needKey = f.Track, video
-	case l.track.Same(f.Track):
-		l.track = f.Track
-	case l.track.ID == f.Track.ID || c.succeeds(l, f.Track):
-		l.track, l.needKey = f.Track, video
-		if video || !c.justBroken(f) {
-			c.broken = true
-			l.waits = !video && c.open && c.video.present()
-		}
-	default:
-		return false
-	}
-	if f.Discontinuity {
-		c.broken = true
-	}
-	if !l.begun {
-		return true
-	}
-	step := f.DTS - l.last
-	if step < -maxBack || c.open && f.DTS-c.newest > l.patience(c.p.cfg.MaxSegment) {
-		l.step = max(step, 0)
-		c.breakOff()
-		return true
-	}
-	return step > 0
-}
-
-// justBroken reports whether audio f belongs to a segment that begins with a
-// discontinuity and has no audio yet: then the break is its own too.
-func (c *cutter) justBroken(f *stream.Frame) bool {
-	if !c.open {
-		return false
-	}
-	b, a := c.bounds[len(c.bounds)-1], c.p.out[Audio]
-	return b.broken && f.DTS >= b.at && (a.cur == nil || a.cur.Sequence < b.seq || a.pack.empty())
-}
-
-// succeeds reports whether track t takes the place of a lane's track, which has
-// another ID.
-func (c *cutter) succeeds(l *lane, t *stream.Track) bool {
-	if l.gone || !l.begun {
-		return true
-	}
-	old, young := false, false
-	for _, a := range c.announced {
-		old = old || a.ID == l.track.ID && a.Kind() == t.Kind()
-		young = young || a.ID == t.ID && a.Kind() == t.Kind()
-	}
-	return young && !old
-}
-
-// note records that a lane has a frame, unless that is of no use.
-func (c *cutter) note(l *lane, f *stream.Frame) bool {
-	if l.needKey && !f.Key {
-		c.blind = true
-		return false
-	}
-	if l.begun {
-		l.step = f.DTS - l.last
-	}
-	l.begun, l.last, l.needKey, l.gone = true, f.DTS, false, false
-	c.newest = max(c.newest, f.DTS)
-	for _, other := range []*lane{&c.video, &c.audio} {
-		if other.begun && !other.gone && c.newest-other.last > other.patience(c.p.cfg.MaxSegment) {
-			other.gone = true
-			other.needKey = other == &c.video
-		}
-	}
-	return true
 }
 
 // start begins the first segment, or the one after a break, if f is where it
@@ -377,70 +231,6 @@ func (c *cutter) declare(f *stream.Frame) {
 	c.prune()
 }
 
-// zero returns the wall clock at DTS 0. After a break it is what the frame says,
-// else what it was, brought closer to that by so little that dates and
-// durations agree: publishers' clocks drift, and arrival times wander.
-func (c *cutter) zero(f *stream.Frame, fresh bool) time.Time {
-	now := f.Time
-	if now.IsZero() {
-		now = time.Now()
-	}
-	now = now.Round(0).Add(-f.DTS)
-	if fresh { // dates must not overlap (bis 6.2.1)
-		end := c.p.lastDate()
-		if n := len(c.bounds); n > 0 {
-			end = c.bounds[n-1].zero.Add(f.DTS)
-		}
-		if now.Add(f.DTS).Before(end) {
-			now = end.Add(-f.DTS)
-		}
-		return now
-	}
-	const most = 5 * time.Millisecond
-	zero := c.bounds[len(c.bounds)-1].zero
-	return zero.Add(min(max(now.Sub(zero)/8, -most), most))
-}
-
-// lastDate returns where the dates of the segments so far end.
-func (p *Packager) lastDate() (end time.Time) {
-	for _, o := range p.out {
-		if n := len(o.segs); n > 0 {
-			if e := o.segs[n-1].Time.Add(o.segs[n-1].Duration); e.After(end) {
-				end = e
-			}
-		}
-	}
-	return end
-}
-
-// prune forgets bounds that no rendition will ask for: all have passed them, and
-// none that begins late would go back so far.
-func (c *cutter) prune() {
-	n := 0
-	for n+1 < len(c.bounds) && c.bounds[n+1].at <= c.newest-goneAfter && c.passed(c.bounds[n+1].seq) {
-		n++
-	}
-	c.bounds = slices.Delete(c.bounds, 0, n)
-}
-
-// passed reports whether no rendition is still at a segment before seq.
-func (c *cutter) passed(seq uint64) bool {
-	for _, o := range c.p.out {
-		if o.cur != nil && o.cur.Sequence < seq {
-			return false
-		}
-	}
-	return true
-}
-
-// bound returns the bound where segment seq begins, if that has been declared.
-func (c *cutter) bound(seq uint64) (b bound, ok bool) {
-	if len(c.bounds) == 0 || seq < c.bounds[0].seq || seq >= c.nextSeq {
-		return bound{}, false
-	}
-	return c.bounds[seq-c.bounds[0].seq], true
-}
-
 // deliver gives a frame to the renditions that carry it.
 func (c *cutter) deliver(f *stream.Frame) bool {
 	c.size += int64(len(f.Data))
@@ -458,13 +248,6 @@ func (c *cutter) catchUp() {
 			o.catchUp()
 		}
 	}
-}
-
-func (c *cutter) laneOf(r Rendition) *lane {
-	if r == Audio {
-		return &c.audio
-	}
-	return &c.video
 }
 
 // breakOff completes all segments where they are: nothing that comes next fits

@@ -35,9 +35,10 @@
 // A part is one buffer, made once: moof, mdat and the frames' data. A segment is
 // its parts' buffers in order, and serving either to any number of viewers
 // copies and allocates nothing. Frames' data could be left where it is and
-// written in 10 to 25 pieces a part. To copy the 50 kB of a part costs 5 µs once;
-// pieces cost each viewer 20 to 40 µs more a part, since net/http hands them to
-// the system one by one, and keep the publisher's buffers alive for the window.
+// written in 10 to 25 pieces a part. To copy the 50 kB of a part costs 5 to 30 µs
+// once, allocation included; pieces cost each viewer 10 to 40 µs more a part,
+// since net/http hands them to the system one by one, and they keep the
+// publisher's buffers alive for the window.
 //
 // # Names
 //

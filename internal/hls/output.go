@@ -82,7 +82,7 @@ func (o *output) add(f *stream.Frame) bool {
 	if o.pack.empty() {
 		s := o.cur
 		if s.loose {
-			s.from = f.DTS
+			s.from = max(s.from, f.DTS)
 		}
 		s.Start, s.PTS = f.DTS, f.PTS
 		s.Time = s.Time.Add(s.from + f.PTS - f.DTS)

@@ -2,6 +2,7 @@ package hlscheck
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -152,6 +153,9 @@ func TestMediaFinds(t *testing.T) {
 	text := strings.Replace(playlist(1, 9, 2, 2), "CAN-SKIP-UNTIL=12.0,", "", 1)
 	_, found := Media([]byte(text))
 	require.True(t, contains(found, "says so by CAN-SKIP-UNTIL"), "%v", found)
+	dates := regexp.MustCompile("#EXT-X-PROGRAM-DATE-TIME:.*\n")
+	_, found = Media(dates.ReplaceAll([]byte(playlist(1, 9, 2, 0)), nil))
+	require.True(t, contains(found, "has dates"), "%v", found)
 }
 
 func contains(found []error, text string) bool {

@@ -4,7 +4,7 @@
 //
 // The rules are those of RFC 8216bis, draft-pantos-hls-rfc8216bis-22 (the
 // sections named in the errors), which holds what Apple asks of low-latency
-// playlists too. A rule that the draft gives as SHOULD is an error here as well
+// playlists too, in part by its appendix B. A rule that the draft gives as SHOULD is an error here as well
 // unless its comment says otherwise: it is our own servers that are checked.
 package hlscheck
 

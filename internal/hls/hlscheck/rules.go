@@ -33,7 +33,7 @@ func (r *reader) check() {
 		r.add("4.4.5.3", "a playlist that has ended hints at nothing", 0, "%v", p.Hints)
 	}
 	if p.PartTarget > 0 && !p.Ended && hints["PART"] == 0 {
-		r.add("6.2.6", "a low-latency playlist hints at its next part", 0, "no EXT-X-PRELOAD-HINT") // ours do; the draft leaves it open
+		r.add("B.1", "a low-latency playlist hints at its next part", 0, "no EXT-X-PRELOAD-HINT")
 	}
 	left := p.Duration()
 	for i := range p.Segments {
@@ -70,6 +70,9 @@ func (r *reader) checkControl(target float64) {
 			r.add("4.4.3.8", "PART-HOLD-BACK is required with EXT-X-PART-INF", 0, "it is not there")
 		} else if c.PartHoldBack < 3*p.PartTarget-epsilon { // MUST be twice, SHOULD be three times
 			r.add("4.4.3.8", "PART-HOLD-BACK is at least three part target durations", 0, "%v, part target %v", c.PartHoldBack, p.PartTarget)
+		}
+		if !r.dated && len(p.Segments) > 0 {
+			r.add("B.1", "a low-latency playlist has dates", 0, "no EXT-X-PROGRAM-DATE-TIME")
 		}
 		if !c.CanBlockReload {
 			r.add("B.1", "a low-latency server offers blocking reload", 0, "no CAN-BLOCK-RELOAD")
