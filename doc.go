@@ -8,9 +8,10 @@
 //     Subscribers each; stream/streamtest has sources and an in-memory network
 //     for tests.
 //   - auth: who may publish, play, relay and administer.
-//   - ingest: accepts publishers over RTMP, RTMPS and HTTP-FLV.
-//   - deliver: serves players over RTMP, HTTP-FLV, WebSocket-FLV and fragmented
-//     MP4.
+//   - ingest: accepts publishers over RTMP and RTMPS, and FLV or MPEG-TS over
+//     HTTP.
+//   - deliver: serves players over RTMP, FLV, MPEG-TS and fragmented MP4 over HTTP
+//     and WebSocket, HLS and DASH.
 //
 // A server is a Hub between the two:
 //
