@@ -39,7 +39,13 @@ cross() {
 }
 
 # Everything once, real peers included.
-unit() { RUNNEL_E2E=1 go test -timeout 6m ./...; }
+#
+# Those with the real peers run by themselves: a browser that plays live media
+# needs the processors.
+unit() {
+	light | RUNNEL_E2E=1 xargs go test -timeout 6m
+	RUNNEL_E2E=1 go test -timeout 6m -p 1 ./internal/e2e/... ./internal/bench/...
+}
 
 # The unit tests under the race detector, in a network of their own that has
 # nothing but loopback: they must need no more.
