@@ -20,9 +20,9 @@ type Server struct {
 	Auth auth.Authorizer // asked for auth.Play; nil refuses everybody
 	Log  *slog.Logger    // nil: slog.Default()
 
-	// WriteInterval is the longest time (and a sixteenth) that a player's data is held back so
-	// that one write covers several frames. It trades delay for CPU; see
-	// docs/performance.md. 0: every frame is sent at once.
+	// WriteInterval is the longest time, and a sixteenth, that a player's data
+	// is held back so that one write covers several frames. It trades delay for
+	// CPU; see docs/performance.md. 0: every frame is sent at once.
 	WriteInterval time.Duration
 
 	// Wait is how long a player waits for a stream that nobody publishes yet

@@ -70,7 +70,7 @@ func parse(args []string) (*options, error) {
 	fs.StringVar(&o.https, "https", "", "address for HTTPS; only with -cert")
 	fs.StringVar(&o.cert, "cert", "", "TLS certificate, a PEM file")
 	fs.StringVar(&o.key, "key", "", "its private key, a PEM file")
-	fs.DurationVar(&o.writeInterval, "write-interval", 40*time.Millisecond, "longest time that a player's data is held back for batching")
+	fs.DurationVar(&o.writeInterval, "write-interval", 40*time.Millisecond, "longest time, and a sixteenth, that a player's data is held back for batching")
 	fs.BoolVar(&o.gopCache, "gop-cache", true, "let players start at the last key frame instead of the next")
 	fs.StringVar(&o.publishToken, "publish-token", "", "what publishers must send as token=…; empty: only this machine may publish")
 	fs.BoolVar(&o.demo, "demo", true, "publish a demo stream as live/demo")
