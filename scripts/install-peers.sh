@@ -13,8 +13,12 @@ peers=(
 	/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf:fonts-dejavu-core
 	nginx:nginx
 	/usr/lib/nginx/modules/ngx_rtmp_module.so:libnginx-mod-rtmp
+	gcc:gcc
+	/usr/include/stdio.h:libc6-dev
 	ip:iproute2
 	nft:nftables
+	npm:npm
+	unshare:util-linux
 )
 # Packages of npm, exact versions. Only their files are used, in a browser, so
 # neither their dependencies nor their scripts are installed.
@@ -80,7 +84,8 @@ for m in "${modules[@]}"; do
 	say "unpacking $m into $dir"
 	mkdir -p "$cache/node_modules"
 	tmp=$(mktemp -d "$cache/XXXXXX")
-	(cd "$tmp" && npm pack --silent "$m" </dev/null >/dev/null && tar -xzf ./*.tgz)
+	(cd "$tmp" && npm pack --loglevel=error "$m" </dev/null >/dev/null && tar -xzf ./*.tgz) ||
+		{ say "npm can't fetch $m"; rm -rf "$tmp"; exit 1; }
 	rm -rf "$dir"
 	mkdir -p "$(dirname "$dir")"
 	mv "$tmp/package" "$dir"
