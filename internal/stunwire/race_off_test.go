@@ -1,0 +1,5 @@
+//go:build !race
+
+package stunwire
+
+const raceEnabled = false
