@@ -45,7 +45,14 @@ type Request struct {
 	Realm    string // TURN
 
 	User, Password string // HTTP basic, or user= and password= of an SRT stream id
-	Token          string // query token=, Authorization: Bearer, SRT s=
+	// UserHash is SHA-256(user ":" realm), sent in place of User (STUN
+	// USERHASH, RFC 8489 Section 14.4). User is empty then, and Grant.User
+	// names who it is.
+	UserHash []byte
+	// Token: query token=, Authorization: Bearer, SRT s=. TURN: the raw value
+	// of ACCESS-TOKEN (RFC 7635 Section 6.2); the Authorizer opens it and
+	// calls Proof with Secret.Key set to the session key inside.
+	Token string
 
 	// Accept lists the codecs that the peer says it can take, as FourCCs
 	// (enhanced RTMP fourCcList). nil: it did not say.
@@ -61,6 +68,7 @@ type Request struct {
 type Grant struct {
 	User    string    // who it is, for logs, limits and metrics
 	Expires time.Time // the session is ended then; zero: never
+	Realm   string    // TURN: the realm that the session counts to; "": the Request's
 	Limits  Limits
 	Labels  map[string]string // carried to events and hooks
 }
@@ -75,6 +83,13 @@ type Limits struct {
 type Secret struct {
 	Plain string // "" if unknown
 	Key   []byte // TURN: MD5(user ":" realm ":" password), RFC 8489 Section 9.2.2
+	// KeySHA256 is TURN's SHA-256(user ":" realm ":" password), RFC 8489
+	// Section 9.2.2. Where it, or Plain, is known, a client may prove the
+	// password by SHA-256; Key alone can't answer that.
+	KeySHA256 []byte
+	// User is whose Plain it is, where the Request had but a UserHash: TURN
+	// hashes the name with the password.
+	User string
 }
 
 // An Authorizer decides. A nil error with a nil Grant allows like the zero
