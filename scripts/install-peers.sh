@@ -5,13 +5,21 @@
 set -euo pipefail
 
 # command:Debian package. A command that the package does not put into the
-# search path is given as a file.
+# search path is given as a file, with * where a version is.
 peers=(
 	ffmpeg:ffmpeg
 	ffprobe:ffmpeg
 	chromium:chromium
 	/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf:fonts-dejavu-core
 	nginx:nginx
+	turnutils_uclient:coturn
+	turnadmin:coturn
+	/usr/share/coturn/schema.sql:coturn
+	/usr/sbin/mariadbd:mariadb-server
+	mariadb-install-db:mariadb-server
+	/usr/lib/postgresql/*/bin/postgres:postgresql
+	redis-server:redis-server
+	setpriv:util-linux
 	/usr/lib/nginx/modules/ngx_rtmp_module.so:libnginx-mod-rtmp
 	gcc:gcc
 	/usr/include/stdio.h:libc6-dev
@@ -34,7 +42,7 @@ say() { printf 'peers: %s\n' "$*"; }
 
 have() { # command or file
 	case $1 in
-	/*) [ -e "$1" ] ;;
+	/*) compgen -G "$1" >/dev/null ;;
 	*) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null ;;
 	esac
 }

@@ -7,13 +7,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Packages that only drive heavy foreign programs or wrap a driver. They are
-# tested, but not once more under the race detector or another system's vet.
-heavy='/internal/(e2e|bench)(/|$)'
+# Packages that drive foreign programs, and those that link a heavy driver. They
+# are tested, but not once more under the race detector or another system's vet.
+peers='/internal/(e2e|bench)(/|$)'
+drivers='/auth/sqlauth(/|$)|/examples/turn(admin|server)$'
 
 steps=(peers fmt tidy vet cross unit race vuln)
 
-light() { go list ./... | grep -Ev "$heavy"; }
+light() { go list ./... | grep -Ev "$peers|$drivers"; }
 
 peers() { scripts/install-peers.sh; }
 
@@ -43,7 +44,7 @@ cross() {
 # Those with the real peers run by themselves: a browser that plays live media
 # needs the processors.
 unit() {
-	light | RUNNEL_E2E=1 xargs go test -timeout 6m
+	go list ./... | grep -Ev "$peers" | RUNNEL_E2E=1 xargs go test -timeout 6m
 	RUNNEL_E2E=1 go test -timeout 6m -p 1 ./internal/e2e/... ./internal/bench/...
 }
 
