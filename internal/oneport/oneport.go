@@ -25,6 +25,7 @@ type Options struct {
 	// MaxHalfOpen is how many connections may be in that state, in all;
 	// 0: 1024. One in a TLS handshake holds 10 to 20 KB, and 100 KB at the
 	// worst, if its ClientHello is as long as crypto/tls takes it.
+	MaxHalfOpen int
 	// MaxPerSource is the same of one IPv4 address or IPv6 /64; 0: 64, since
 	// many clients may stand behind one address.
 	MaxPerSource int
