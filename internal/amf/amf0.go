@@ -147,15 +147,7 @@ func appendProperties(b []byte, o Object, depth int) ([]byte, error) {
 // Nothing of the result aliases b.
 func Decode(b []byte) ([]any, error) {
 	d := decoder{b: b}
-	var out []any
-	for len(d.b) > 0 {
-		v, err := d.value0(0)
-		if err != nil {
-			return out, err
-		}
-		out = append(out, v)
-	}
-	return out, nil
+	return d.all(d.value0)
 }
 
 // decoder walks over one message.
@@ -165,6 +157,35 @@ type decoder struct {
 	strings []string
 	traits  []traits
 	shared  int // bytes of strings that were had by reference
+}
+
+// all decodes what is left by value, which takes the depth. With an error it
+// returns the values before the bad one.
+func (d *decoder) all(value func(int) (any, error)) (out []any, err error) {
+	for len(d.b) > 0 {
+		v, err := value(0)
+		if err != nil {
+			return out, err
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+// list decodes n values, each of which takes a byte at least.
+func (d *decoder) list(n uint64, value func() (any, error)) ([]any, error) {
+	if n > uint64(len(d.b)) {
+		return nil, errShort
+	}
+	list := []any{}
+	for range n {
+		v, err := value()
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, v)
+	}
+	return list, nil
 }
 
 func (d *decoder) take(n int) ([]byte, error) {
@@ -342,16 +363,5 @@ func (d *decoder) array0(depth int) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if uint64(n) > uint64(len(d.b)) { // an element takes a byte at least
-		return nil, errShort
-	}
-	a := []any{}
-	for range n {
-		v, err := d.value0(depth + 1)
-		if err != nil {
-			return nil, err
-		}
-		a = append(a, v)
-	}
-	return a, nil
+	return d.list(uint64(n), func() (any, error) { return d.value0(depth + 1) })
 }

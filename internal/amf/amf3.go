@@ -38,15 +38,7 @@ type traits struct {
 // values before the bad one. Nothing of the result aliases b.
 func DecodeAMF3(b []byte) ([]any, error) {
 	d := decoder{b: b}
-	var out []any
-	for len(d.b) > 0 {
-		v, err := d.value3(0)
-		if err != nil {
-			return out, err
-		}
-		out = append(out, v)
-	}
-	return out, nil
+	return d.all(d.value3)
 }
 
 func (d *decoder) value3(depth int) (any, error) {
@@ -165,41 +157,37 @@ func (d *decoder) string3() (string, error) {
 	return s, nil
 }
 
-func (d *decoder) array3(dense, depth int) (any, error) {
-	var named ECMAArray
+// named3 appends the properties up to the empty name.
+func (d *decoder) named3(o Object, depth int) (Object, error) {
 	for {
 		name, err := d.string3()
 		if err != nil {
 			return nil, err
 		}
 		if name == "" {
-			break
+			return o, nil
 		}
 		v, err := d.value3(depth + 1)
 		if err != nil {
 			return nil, err
 		}
-		named = append(named, Property{name, v})
+		o = append(o, Property{name, v})
 	}
-	if dense > len(d.b) { // an element takes a byte at least
-		return nil, errShort
+}
+
+func (d *decoder) array3(dense, depth int) (any, error) {
+	named, err := d.named3(nil, depth)
+	if err != nil {
+		return nil, err
 	}
-	list := []any{}
-	for i := range dense {
-		v, err := d.value3(depth + 1)
-		if err != nil {
-			return nil, err
-		}
-		if named != nil {
-			named = append(named, Property{strconv.Itoa(i), v})
-		} else {
-			list = append(list, v)
-		}
+	list, err := d.list(uint64(dense), func() (any, error) { return d.value3(depth + 1) })
+	if err != nil || named == nil {
+		return box(list, err)
 	}
-	if named != nil {
-		return named, nil
+	for i, v := range list {
+		named = append(named, Property{strconv.Itoa(i), v})
 	}
-	return list, nil
+	return ECMAArray(named), nil
 }
 
 // traits3 reads the class description whose first integer, without the bit
@@ -256,42 +244,22 @@ func (d *decoder) object3(ref, depth int) (any, error) {
 		}
 		o = append(o, Property{name, v})
 	}
-	for dynamic {
-		name, err := d.string3()
-		if err != nil {
-			return nil, err
-		}
-		if name == "" {
-			break
-		}
-		v, err := d.value3(depth + 1)
-		if err != nil {
-			return nil, err
-		}
-		o = append(o, Property{name, v})
+	if !dynamic {
+		return o, nil
 	}
-	return o, nil
+	return box(d.named3(o, depth))
 }
 
 func (d *decoder) vector3(n int, element func() (any, error)) (any, error) {
 	if _, err := d.u8(); err != nil { // fixed length or not
 		return nil, err
 	}
-	if n > len(d.b) {
-		return nil, errShort
-	}
-	list := []any{}
-	for range n {
+	return box(d.list(uint64(n), func() (any, error) {
 		if err := d.count(0); err != nil {
 			return nil, err
 		}
-		v, err := element()
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, v)
-	}
-	return list, nil
+		return element()
+	}))
 }
 
 func (d *decoder) vectorObject3(n, depth int) (any, error) {
@@ -301,18 +269,7 @@ func (d *decoder) vectorObject3(n, depth int) (any, error) {
 	if _, err := d.string3(); err != nil { // the elements' class
 		return nil, err
 	}
-	if n > len(d.b) {
-		return nil, errShort
-	}
-	list := []any{}
-	for range n {
-		v, err := d.value3(depth + 1)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, v)
-	}
-	return list, nil
+	return box(d.list(uint64(n), func() (any, error) { return d.value3(depth + 1) }))
 }
 
 // dictionary3 keeps the entries whose key is a string or a number.

@@ -4,10 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/runnel-media/runnel/internal/av1"
-	"github.com/runnel-media/runnel/internal/h264"
-	"github.com/runnel-media/runnel/internal/h265"
-	"github.com/runnel-media/runnel/internal/vpx"
 	"github.com/runnel-media/runnel/stream"
 )
 
@@ -25,11 +21,7 @@ type Demuxer struct {
 	dropped uint64
 	refused [2]string // codecs of video and audio that were refused last
 
-	// What is known of the video track's decoder; nil but for its codec.
-	avc  *h264.Config // with the LengthSize of the frames as they come in
-	hevc *h265.Config // likewise
-	av1  *av1.Config
-	vp9  *vpx.Config
+	decoding // of the video track
 }
 
 // Dropped returns how many frames were left out: before their decoder

@@ -96,64 +96,55 @@ func (d *Demuxer) videoConfig(codec stream.Codec, config []byte) error {
 		if err != nil {
 			return malformed(err)
 		}
-		if c.LengthSize != nal.LengthSize {
-			out := *c
-			out.LengthSize = nal.LengthSize
-			config = out.Append(nil)
-		}
-		return d.setH264(c, config)
+		out := *c
+		out.LengthSize = nal.LengthSize
+		return d.setVideo(codec, inFours(config, c.LengthSize, &out), decoding{avc: c})
 	case stream.H265:
 		c, err := h265.ParseConfig(config)
 		if err != nil {
 			return malformed(err)
 		}
-		if c.LengthSize != nal.LengthSize {
-			out := *c
-			out.LengthSize = nal.LengthSize
-			config = out.Append(nil)
-		}
-		return d.setH265(c, config)
+		out := *c
+		out.LengthSize = nal.LengthSize
+		return d.setVideo(codec, inFours(config, c.LengthSize, &out), decoding{hevc: c})
 	case stream.AV1:
 		c, err := av1.ParseConfig(config)
 		if err != nil {
 			return malformed(err)
 		}
-		return d.setAV1(c, config)
+		return d.setVideo(codec, config, decoding{av1: c})
 	case stream.VP9:
 		c, err := vpx.ParseConfig(config)
 		if err != nil {
 			return malformed(err)
 		}
-		return d.setVP9(c)
+		return d.setVideo(codec, c.Append(nil), decoding{vp9: c})
 	}
-	return d.setVideo(codec, nil) // VP8's says nothing
+	return d.setVideo(codec, nil, decoding{}) // VP8's says nothing
 }
 
-// setVideo puts the video track into force.
-func (d *Demuxer) setVideo(codec stream.Codec, config []byte) error {
-	return d.setTrack(&stream.Track{ID: VideoID, Codec: codec, Config: config})
+// inFours returns a configuration for NAL units with 4-byte lengths: as it is if
+// it is one already, which keeps what we do not know of, and else out's.
+func inFours(config []byte, size int, out interface{ Append([]byte) []byte }) []byte {
+	if size == nal.LengthSize {
+		return config
+	}
+	return out.Append(nil)
 }
 
-// setH264 takes a configuration whose LengthSize is that of the frames to
-// come, and the record for the track, which says 4.
-func (d *Demuxer) setH264(c *h264.Config, record []byte) error {
-	d.avc, d.hevc, d.av1, d.vp9 = c, nil, nil, nil
-	return d.setVideo(stream.H264, record)
+// decoding is what a decoder is told of the pictures; nil but for their codec.
+type decoding struct {
+	avc  *h264.Config // with the LengthSize of the frames as they come in
+	hevc *h265.Config // likewise
+	av1  *av1.Config
+	vp9  *vpx.Config
 }
 
-func (d *Demuxer) setH265(c *h265.Config, record []byte) error {
-	d.avc, d.hevc, d.av1, d.vp9 = nil, c, nil, nil
-	return d.setVideo(stream.H265, record)
-}
-
-func (d *Demuxer) setAV1(c *av1.Config, record []byte) error {
-	d.avc, d.hevc, d.av1, d.vp9 = nil, nil, c, nil
-	return d.setVideo(stream.AV1, record)
-}
-
-func (d *Demuxer) setVP9(c *vpx.Config) error {
-	d.avc, d.hevc, d.av1, d.vp9 = nil, nil, nil, c
-	return d.setVideo(stream.VP9, c.Append(nil))
+// setVideo puts the video track into force. The record is for the track: its
+// LengthSize, if it has one, is 4.
+func (d *Demuxer) setVideo(codec stream.Codec, record []byte, by decoding) error {
+	d.decoding = by
+	return d.setTrack(&stream.Track{ID: VideoID, Codec: codec, Config: record})
 }
 
 // picture takes one access unit. flagged says that the publisher calls it a
@@ -176,7 +167,7 @@ func (d *Demuxer) picture(codec stream.Codec, flagged bool, dts time.Duration, c
 		keep, err = d.pictureVP9(f)
 	case stream.VP8:
 		if _, _, f.Key = vpx.VP8Key(data); f.Key {
-			err = d.setVideo(stream.VP8, nil)
+			err = d.setVideo(stream.VP8, nil, decoding{})
 		}
 		keep = true
 	}
@@ -206,7 +197,7 @@ func (d *Demuxer) pictureH264(f *stream.Frame) (keep bool, err error) {
 			record := c.Append(nil)
 			if c, err = h264.ParseConfig(record); err == nil {
 				c.LengthSize = size
-				err = d.setH264(c, record)
+				err = d.setVideo(stream.H264, record, decoding{avc: c})
 			}
 		}
 	}
@@ -230,7 +221,7 @@ func (d *Demuxer) pictureH265(f *stream.Frame) (keep bool, err error) {
 			record := c.Append(nil)
 			if c, err = h265.ParseConfig(record); err == nil {
 				c.LengthSize = size
-				err = d.setH265(c, record)
+				err = d.setVideo(stream.H265, record, decoding{hevc: c})
 			}
 		}
 	}
@@ -266,7 +257,7 @@ func (d *Demuxer) pictureAV1(f *stream.Frame) (keep bool, err error) {
 		return false, nil
 	}
 	if c, changed := d.av1.Update(info); changed {
-		err = d.setAV1(c, c.Append(nil))
+		err = d.setVideo(stream.AV1, c.Append(nil), decoding{av1: c})
 	}
 	f.Data = av1.Normalize(f.Data, info)
 	f.Key = f.Key || info.SequenceHeader.Raw != nil
@@ -280,7 +271,7 @@ func (d *Demuxer) pictureVP9(f *stream.Frame) (keep bool, err error) {
 			return false, nil
 		}
 		if d.vp9 == nil || !d.vp9.Fits(c) {
-			err = d.setVP9(c)
+			err = d.setVideo(stream.VP9, c.Append(nil), decoding{vp9: c})
 		}
 	}
 	return true, err
