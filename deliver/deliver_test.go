@@ -290,8 +290,10 @@ var testCertificate = sync.OnceValue(func() tls.Certificate {
 // rtmpHandler has what package ingest does with players.
 type rtmpHandler struct{ srv *Server }
 
-func (h rtmpHandler) Play(ctx context.Context, c stream.PlayConn, r *auth.Request) error {
-	return h.srv.ServePlay(ctx, c, r)
+func (h rtmpHandler) Play(ctx context.Context, c stream.PlayConn, r *auth.Request, ended func(error)) {
+	if err := h.srv.StartPlay(ctx, c, r, ended); err != nil {
+		ended(err)
+	}
 }
 
 func (h rtmpHandler) Publish(context.Context, *auth.Request, stream.PublishOptions) (*stream.Publisher, error) {
@@ -516,8 +518,4 @@ func (b *bed) isIdle() bool {
 }
 
 // playing returns how many players there are.
-func (b *bed) playing() int {
-	b.srv.mu.Lock()
-	defer b.srv.mu.Unlock()
-	return len(b.srv.players)
-}
+func (b *bed) playing() int { return b.srv.playing() }

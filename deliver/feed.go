@@ -56,12 +56,11 @@ type feed struct {
 
 // newFeed returns a feed that does not run yet.
 func (s *Server) newFeed(key feedKey) *feed {
-	return &feed{
+	f := &feed{
 		server: s,
 		key:    key,
 		mux:    key.container.muxer(),
 		log: &fanout.Log{
-			Interval: s.WriteInterval,
 			MaxLag:   s.MaxLag,
 			MaxBytes: s.MaxLagBytes,
 			Stall:    s.StallTimeout,
@@ -72,6 +71,10 @@ func (s *Server) newFeed(key feedKey) *feed {
 			},
 		},
 	}
+	if m, ok := f.mux.(*tsMuxer); ok {
+		m.join = min(s.WriteInterval, maxJoint)
+	}
+	return f
 }
 
 // run muxes what sub reads, until the stream or ctx ends.
@@ -80,17 +83,64 @@ func (f *feed) run(ctx context.Context, sub *stream.Subscriber) {
 	defer sub.Close()
 	held, err := f.gather(ctx, sub)
 	f.addAll(sub, held)
+	f.log.Flush()
 	var batch [32]*stream.Frame
-	for err == nil {
+	hold := newHold(f.server.WriteInterval)
+	for first := true; err == nil; first = false {
 		var n int
-		n, err = sub.Read(ctx, batch[:])
-		f.addAll(sub, batch[:n])
-		clear(batch[:n])
+		if n, err = sub.Read(ctx, batch[:]); n > 0 && !first { // the first player waits already
+			hold.wait(ctx)
+		}
+		for n > 0 && err == nil {
+			f.addAll(sub, batch[:n])
+			clear(batch[:n])
+			n, err = sub.TryRead(batch[:])
+		}
+		f.log.Flush()
 	}
 	if errors.Is(err, io.EOF) || ctx.Err() != nil {
 		err = nil
 	}
+	if m, ok := f.mux.(*tsMuxer); ok && len(m.sounds) > 0 {
+		last := m.sounds[len(m.sounds)-1]
+		f.append(last, m.size(last), m.appendRest)
+	}
 	f.log.End(err)
+}
+
+// A hold keeps the first frame of several back, so that more go at once. It is
+// kept here, before the muxer, and not where players are written to: what costs
+// is to be woken, and a feed that waits for the time to be over is woken once
+// for all frames that come meanwhile.
+type hold struct {
+	time.Duration
+	timer *time.Timer // nil if the duration is 0
+}
+
+// newHold returns one of a duration and a sixteenth: pictures that come just as
+// often as they are sent are taken along then, where each would be a moment late
+// for those before and cost a write of its own.
+func newHold(d time.Duration) hold {
+	if d <= 0 {
+		return hold{}
+	}
+	h := hold{d + d/16, time.NewTimer(d)}
+	h.timer.Stop()
+	return h
+}
+
+// wait waits from the arrival of a frame, now, until it is to be sent, or ctx
+// ends.
+func (h hold) wait(ctx context.Context) {
+	if h.timer == nil {
+		return
+	}
+	h.timer.Reset(h.Duration)
+	select {
+	case <-h.timer.C:
+	case <-ctx.Done():
+		h.timer.Stop()
+	}
 }
 
 // settle is how long a feed waits for a stream's tracks to be complete, of
@@ -129,7 +179,7 @@ func (f *feed) gather(ctx context.Context, sub *stream.Subscriber) (held []*stre
 	}
 }
 
-// addAll muxes frames that are due.
+// addAll muxes frames. Players have them at the next flush.
 func (f *feed) addAll(sub *stream.Subscriber, frames []*stream.Frame) {
 	if len(frames) == 0 {
 		return
@@ -140,7 +190,6 @@ func (f *feed) addAll(sub *stream.Subscriber, frames []*stream.Frame) {
 	for _, fr := range frames {
 		f.add(sub, fr)
 	}
-	f.log.Flush()
 }
 
 // add muxes one frame.

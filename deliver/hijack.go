@@ -28,16 +28,21 @@ func (p *playing) hijack(w http.ResponseWriter, r *http.Request) {
 	_ = w.Header().Write(&b)
 	b.WriteString("\r\n")
 	h := &hijacked{Conn: c, accept: b.Bytes(), heard: chatter{since: time.Now()}}
-	pc := h.playConn()
-	if fanout.CanHear(pc) {
-		p.follow(pc, h.heard.add, c.Close)
-		return
+	p.playOver(c, h, func(whole bool, _ error) { hangUp(c, whole) })
+}
+
+// playOver plays on a connection that was taken over, and returns at once: the
+// request, and all that net/http has of it, can go.
+func (p *playing) playOver(c net.Conn, q quietConn, ended func(whole bool, err error)) {
+	var pc playConn = q
+	if tcp, ok := c.(*net.TCPConn); ok {
+		pc = tcpConn{q, tcp}
 	}
-	go func() {
-		defer p.server.leave(p)
-		whole, _ := p.serve(pc)
-		hangUp(c, whole)
-	}()
+	if fanout.CanHear(pc) {
+		p.play(pc, ended)
+	} else {
+		go p.play(pc, ended)
+	}
 }
 
 // takeOver returns the connection of a response without deadlines, or nil, and
@@ -66,22 +71,16 @@ type hijacked struct {
 	net.Conn
 	accept []byte
 	heard  chatter
+	more   bool // the last Read had all that it asked for
 }
 
-// tcpConn is a connection that fanout can write to without blocking.
+// tcpConn is a connection that fanout can write to without blocking, and hear.
 type tcpConn struct {
-	playConn
+	quietConn
 	tcp *net.TCPConn
 }
 
 func (c tcpConn) SyscallConn() (syscall.RawConn, error) { return c.tcp.SyscallConn() }
-
-func (h *hijacked) playConn() playConn {
-	if tcp, ok := h.Conn.(*net.TCPConn); ok {
-		return tcpConn{h, tcp}
-	}
-	return h
-}
 
 func (h *hijacked) Accept() []byte {
 	b := h.accept
@@ -89,19 +88,19 @@ func (h *hijacked) Accept() []byte {
 	return b
 }
 
-// ReadControl reads until the peer leaves.
+// ReadControl reads what is not to be answered, or that the peer leaves.
 func (h *hijacked) ReadControl() (stream.Control, error) {
-	var b [64]byte // small: every player has one
-	for {
-		n, err := h.Read(b[:])
-		if err == nil {
-			err = h.heard.add(n)
-		}
-		if err != nil {
-			return stream.Control{}, err
-		}
+	var b [64]byte // small: some players wait here
+	n, err := h.Read(b[:])
+	if err == nil {
+		err = h.heard.add(n)
 	}
+	h.more = n == len(b)
+	return stream.Control{}, err
 }
+
+// Pending reports whether there may be more to be read.
+func (h *hijacked) Pending() bool { return h.more }
 
 // chatter counts what a peer sends that has nothing to say.
 type chatter struct {

@@ -3,12 +3,11 @@ package deliver
 import (
 	"errors"
 	"net/http"
-	"net/netip"
 	"path"
 	"strings"
 
 	"github.com/runnel-media/runnel/auth"
-	"github.com/runnel-media/runnel/internal/name"
+	"github.com/runnel-media/runnel/internal/httpauth"
 	"github.com/runnel-media/runnel/stream"
 )
 
@@ -82,50 +81,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // httpRequest makes the authorizer's question of a request for a stream.
 func httpRequest(r *http.Request, streamPath string) (*auth.Request, error) {
-	q := r.URL.Query()
-	dir, file := path.Split(strings.TrimPrefix(streamPath, "/"))
-	req := &auth.Request{
-		Action:   auth.Play,
-		TLS:      r.TLS,
-		VHost:    q.Get("vhost"),
-		App:      strings.TrimSuffix(dir, "/"),
-		Name:     file,
-		RawQuery: r.URL.RawQuery,
-		PageURL:  r.Referer(),
-		Origin:   r.Header.Get("Origin"),
-		Token:    q.Get("token"),
-	}
-	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		req.Remote = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-	}
-	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
-		req.Token = strings.TrimSpace(token)
-	}
-	if user, password, ok := r.BasicAuth(); ok {
-		req.User, req.Password = user, password
-	}
-	if req.VHost == name.DefaultVHost {
-		req.VHost = ""
-	}
-	var err error
-	req.Stream, err = name.Join(req.VHost, req.App, req.Name)
-	return req, err
+	return httpauth.Request(r, auth.Play, streamPath)
 }
 
 // refuse answers a player that may not or cannot play. It is the table from
 // errors to statuses.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, req *auth.Request, err error) {
-	var redirect *auth.Redirect
 	switch {
-	case errors.As(err, &redirect):
-		http.Redirect(w, r, redirect.Location, http.StatusFound)
-	case errors.Is(err, auth.ErrDenied):
-		if req.Token == "" && req.User == "" {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="runnel"`)
-			http.Error(w, "a token is needed", http.StatusUnauthorized)
-			return
-		}
-		http.Error(w, "not allowed", http.StatusForbidden)
+	case httpauth.Refuse(w, r, req, err):
 	case errors.Is(err, stream.ErrNotFound):
 		http.Error(w, "no such stream", http.StatusNotFound)
 	case errors.Is(err, stream.ErrUnsupported):

@@ -3,7 +3,6 @@ package deliver
 import (
 	"context"
 	"errors"
-	"io"
 	"sync"
 	"time"
 
@@ -20,10 +19,13 @@ type playing struct {
 	feed    *feed
 
 	mu       sync.Mutex
-	conn     playConn       // nil before serve
+	conn     playConn       // nil before play
 	follower *fanout.Player // nil before follow
 	cutOff   bool
 	reason   error // why it was cut off
+
+	hearing sync.Mutex // held while a goroutine reads what the peer of a follower says
+	over    bool       // guarded by hearing; nothing is to be read any more
 }
 
 // playConn is what serve needs of a stream.PlayConn.
@@ -34,24 +36,45 @@ type playConn interface {
 	SetReadDeadline(time.Time) error // one in the past ends ReadControl
 }
 
+// quietConn is what a stream.QuietConn has beside.
+type quietConn interface {
+	playConn
+	Pending() bool
+}
+
 // ServePlay serves a connection whose peer asked to play r.Stream, until the
 // stream ends (the error is nil), the peer leaves (nil too), or something fails.
 // With a nil error the last message on the connection is whole, and others may
 // follow. Errors before c.Accept is called are refusals: auth.ErrDenied,
 // *auth.Redirect, stream.ErrNotFound, stream.ErrUnsupported, ErrServerClosed.
-// It does not close c; ctx bounds only the time until the play begins. It is how
-// package ingest hands players over; hosts with protocols of their own can too.
+// It does not close c; ctx bounds only the time until the play begins. Package
+// ingest hands players over by StartPlay; hosts with protocols of their own can
+// use either.
 func (s *Server) ServePlay(ctx context.Context, c stream.PlayConn, r *auth.Request) error {
+	ended := make(chan error, 1)
+	if err := s.StartPlay(ctx, c, r, func(err error) { ended <- err }); err != nil {
+		return err
+	}
+	return <-ended
+}
+
+// StartPlay is ServePlay for connections that have no goroutine to spare, of
+// which each costs 4 KB: if c is a stream.QuietConn over plain TCP it returns
+// when the play has begun, else at its end. Unless it returns an error, which is
+// a refusal, ended is called once with what ServePlay would return; it may take
+// its time.
+func (s *Server) StartPlay(ctx context.Context, c stream.PlayConn, r *auth.Request, ended func(error)) error {
 	p, err := s.admit(ctx, r, containerRTMP, false)
 	if err != nil {
 		return err
 	}
-	defer s.leave(p)
-	whole, err := p.serve(c)
-	if err == nil && !whole {
-		err = errCut
-	}
-	return err
+	p.play(c, func(whole bool, err error) {
+		if err == nil && !whole {
+			err = errCut
+		}
+		ended(err)
+	})
+	return nil
 }
 
 var errCut = errors.New("deliver: peer left in the middle of a message")
@@ -105,8 +128,20 @@ func (s *Server) admit(ctx context.Context, r *auth.Request, c container, websoc
 	return p, nil
 }
 
-// serve plays, and returns when the player has ended. whole tells that what it
-// was sent ends with a message.
+// play plays, and calls ended when the player has left. whole tells that what it
+// was sent ends with a message. Where it can it returns at once, and only
+// otherwise when that is done.
+func (p *playing) play(c playConn, ended func(whole bool, err error)) {
+	if _, ok := c.(quietConn); ok && fanout.CanHear(c) {
+		p.follow(c, ended)
+		return
+	}
+	whole, err := p.serve(c)
+	p.server.leave(p)
+	ended(whole, err)
+}
+
+// serve plays, and returns when the player has ended.
 //
 // Its goroutine waits in ReadControl nearly all its life, one for each player, so
 // what is on its stack then is kept small: the work before and after is in
@@ -114,7 +149,7 @@ func (s *Server) admit(ctx context.Context, r *auth.Request, c container, websoc
 func (p *playing) serve(c playConn) (whole bool, err error) {
 	a := p.attach(c)
 	for err == nil {
-		err = a.listen(c)
+		err = listen(a.player, c)
 	}
 	return p.finish(a)
 }
@@ -126,12 +161,18 @@ type attached struct {
 	expiry  *time.Timer // nil: the grant does not expire
 }
 
-//go:noinline
-func (p *playing) attach(c playConn) *attached {
+// open opens the player's session.
+func (p *playing) open() *attached {
 	a := &attached{session: p.server.Hub.OpenSession(p.session, p.interrupt)}
 	if !p.grant.Expires.IsZero() {
 		a.expiry = time.AfterFunc(time.Until(p.grant.Expires), func() { a.session.Kick(auth.ErrDenied) })
 	}
+	return a
+}
+
+//go:noinline
+func (p *playing) attach(c playConn) *attached {
+	a := p.open()
 	p.begin(c)
 	a.player = p.feed.log.Attach(c, fanout.Options{
 		First: c.Accept(),
@@ -141,19 +182,23 @@ func (p *playing) attach(c playConn) *attached {
 	return a
 }
 
+// listen does what the peer says next.
+//
 //go:noinline
-func (a *attached) listen(c playConn) error {
+func listen(player *fanout.Player, c playConn) error {
 	ctl, err := c.ReadControl()
 	if err != nil {
 		return err
 	}
-	a.player.Reply(ctl.Reply)
+	player.Reply(ctl.Reply)
 	if ctl.Pause || ctl.Resume {
-		a.player.Pause(ctl.Pause)
+		player.Pause(ctl.Pause)
 	}
 	return nil
 }
 
+// finish takes the connection back from the player.
+//
 //go:noinline
 func (p *playing) finish(a *attached) (whole bool, err error) {
 	if a.expiry != nil {
@@ -170,42 +215,58 @@ func (p *playing) finish(a *attached) (whole bool, err error) {
 	return whole, err
 }
 
-// follow plays on a connection on which the peer has nothing to say, without a
-// goroutine: it returns at once, and closes c and leaves when the player ends.
-// c must be one that fanout can hear.
-func (p *playing) follow(c playConn, heard func(int) error, closeConn func() error) {
-	session := p.server.Hub.OpenSession(p.session, p.interrupt)
-	var expiry *time.Timer
-	if !p.grant.Expires.IsZero() {
-		expiry = time.AfterFunc(time.Until(p.grant.Expires), func() { session.Kick(auth.ErrDenied) })
-	}
-	end := func(err error) {
-		if expiry != nil {
-			expiry.Stop()
-		}
-		switch {
-		case errors.Is(err, io.EOF):
-			err = nil
-		case errors.Is(err, fanout.ErrSlow):
-			err = stream.ErrSlow
-		}
-		closeConn()
-		session.Close(err)
-		p.server.leave(p)
-	}
-	player := p.feed.log.Attach(c, fanout.Options{
-		First: c.Accept(),
-		Meter: session,
-		Heard: heard,
-		OnEnd: func(err error) { go end(err) },
-	})
+// follow plays without a goroutine: it returns at once. The peer is read from
+// when there is something to be read.
+func (p *playing) follow(c playConn, ended func(whole bool, err error)) {
+	a := p.open()
 	p.mu.Lock()
-	p.follower = player
-	cutOff, reason := p.cutOff, p.reason
-	p.mu.Unlock()
-	if cutOff {
-		player.End(reason)
+	defer p.mu.Unlock()
+	p.conn = c
+	p.follower = p.feed.log.Attach(c, fanout.Options{
+		First: c.Accept(),
+		Meter: a.session,
+		Heard: func() { go p.hear() },
+		OnEnd: func(error) { go p.unfollow(a, ended) },
+	})
+	if p.cutOff {
+		p.follower.End(p.reason)
 	}
+}
+
+// unfollow takes the connection back from a follower that has ended.
+func (p *playing) unfollow(a *attached, ended func(whole bool, err error)) {
+	p.conn.SetReadDeadline(past)
+	p.hearing.Lock()
+	p.over = true
+	p.hearing.Unlock()
+	a.player = p.player()
+	whole, err := p.finish(a)
+	p.server.leave(p)
+	ended(whole, err)
+}
+
+// player returns the follower, when it is there.
+func (p *playing) player() *fanout.Player {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.follower
+}
+
+// hear does what the peer of a follower says, as long as it goes on.
+func (p *playing) hear() {
+	p.hearing.Lock()
+	defer p.hearing.Unlock()
+	if p.over {
+		return
+	}
+	player := p.player()
+	for again := true; again; again = p.conn.(quietConn).Pending() {
+		if err := listen(player, p.conn); err != nil {
+			player.End(nil) // the peer has left, or is better gone
+			return
+		}
+	}
+	player.Hear()
 }
 
 var past = time.Unix(1, 0)
@@ -229,7 +290,7 @@ func (p *playing) interrupt(err error) {
 	}
 	p.cutOff, p.reason = true, err
 	switch {
-	case p.follower != nil:
+	case p.follower != nil: // it has conn, too
 		p.follower.End(err)
 	case p.conn != nil:
 		p.conn.SetReadDeadline(past)

@@ -293,17 +293,17 @@ func TestNeverReads(t *testing.T) {
 			src := publish(t, b.hub, "live/x", &streamtest.Pattern{KeySize: 500_000, FrameSize: 500_000, KeyInterval: 10})
 			src.write(60)
 			settled := b.baseline()
-			events, stop := context.WithCancel(t.Context())
+			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
+			events := b.hub.Events(ctx) // they are kept from here on, and not from when somebody asks for the first
 			reasons := make(chan error, 3)
 			go func() {
-				for e := range b.hub.Events(events) {
+				for e := range events {
 					if e, ok := e.(stream.SessionClosed); ok {
 						reasons <- e.Err
 					}
 				}
 			}()
-			time.Sleep(10 * time.Millisecond)
 			leaves := []func(){b.stuck(), b.stuck(), b.stuck()}
 			eventually(t, func() bool { src.write(2); return b.isIdle() }, "the players are still there")
 			for range leaves {

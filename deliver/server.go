@@ -22,7 +22,8 @@ type Server struct {
 
 	// WriteInterval is the longest time, and a sixteenth, that a player's data
 	// is held back so that one write covers several frames. It trades delay for
-	// CPU; see docs/performance.md. 0: every frame is sent at once.
+	// CPU; see docs/performance.md. 0: every frame is sent at once. It must be
+	// less than MaxLag, and what Hub.Cache keeps.
 	WriteInterval time.Duration
 
 	// Wait is how long a player waits for a stream that nobody publishes yet
@@ -62,8 +63,8 @@ var ErrServerClosed = fmt.Errorf("deliver: server closed: %w", stream.ErrClosed)
 var errFull = errors.New("deliver: too many players")
 
 // Shutdown refuses new players, lets those that play have what is due to them,
-// and ends them. It returns when all are gone; those that are left when ctx
-// ends are cut off, and the error is ctx's.
+// and ends them. It returns when all are gone and what was packaged is stored;
+// what is left when ctx ends is cut off, and the error is ctx's.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
@@ -81,9 +82,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.closeHLS()
 	select {
 	case <-empty:
-		return nil
+		return s.waitStored(ctx)
 	case <-ctx.Done():
 		s.cut()
+		s.cutStored()
 		return ctx.Err()
 	}
 }
@@ -95,6 +97,7 @@ func (s *Server) Close() error {
 	s.mu.Unlock()
 	s.closeHLS()
 	s.cut()
+	s.cutStored()
 	return nil
 }
 

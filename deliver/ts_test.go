@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,6 +79,81 @@ func TestTS(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Sound shares packets as long as the write interval allows, and none of it is
+// lost.
+func TestTSJoin(t *testing.T) {
+	for _, noVideo := range []bool{false, true} {
+		p := &streamtest.Pattern{NoVideo: noVideo}
+		var frames []*stream.Frame
+		for f := range p.Frames(300) {
+			frames = append(frames, f)
+		}
+		sizes := map[time.Duration]int{}
+		for _, join := range []time.Duration{0, 40 * time.Millisecond, maxJoint} {
+			m := &tsMuxer{join: join}
+			require.NoError(t, m.configure(p.Tracks(), nil))
+			var b []byte
+			for _, f := range frames {
+				before, most := len(b), m.size(f)
+				b = m.appendFrame(b, f)
+				require.LessOrEqual(t, len(b)-before, most)
+				if len(m.sounds) > 0 {
+					require.Less(t, f.DTS-m.sounds[0].DTS, max(join, 1))
+				}
+			}
+			b = m.appendRest(b)
+			into := &sink{}
+			_, err := (&mpegts.Demuxer{Sink: into}).ReadFrom(bytes.NewReader(b))
+			require.NoError(t, err)
+			require.Len(t, into.frames, len(frames))
+			sizes[join] = len(b)
+		}
+		require.Less(t, sizes[40*time.Millisecond], sizes[0])
+		require.LessOrEqual(t, sizes[maxJoint], sizes[40*time.Millisecond])
+	}
+}
+
+// SCTE 35 and private data pass from a transport stream to a transport stream;
+// other players do without.
+func TestTSData(t *testing.T) {
+	hub := &stream.Hub{}
+	defer hub.Close()
+	s := &Server{Hub: hub, Auth: auth.AllowAll, HLS: HLS{Segment: time.Second}}
+	defer s.Close()
+	p := &streamtest.Pattern{}
+	src := publish(t, hub, "live/x", p)
+	cue := &stream.Track{ID: 3, Codec: stream.SCTE35}
+	klv := &stream.Track{ID: 4, Codec: stream.PrivateTS, Config: []byte("\x06\xbdKLVA")}
+	require.NoError(t, src.pub.SetTracks(append(slices.Clone(p.Tracks()), cue, klv)...))
+	message := []byte("\xfc\x30\x12\x00\x00\x00\x00\x00\x00\x00\xff\xff\xf0\x00\x00\x00\x00\xf0\x21\x49\xf9") // splice_null
+	write := func() {
+		for range 10 {
+			src.write(20)
+			at := src.written[len(src.written)-1].DTS
+			require.NoError(t, src.pub.Write(&stream.Frame{Track: cue, DTS: at, PTS: at, Data: message}))
+			require.NoError(t, src.pub.Write(&stream.Frame{Track: klv, DTS: at, PTS: at, Data: []byte("klv")}))
+		}
+	}
+	write()
+	ts := body(t, s, "/live/x.ts", func() {
+		write()
+		require.NotEmpty(t, body(t, s, "/live/x.flv", func() { _ = src.pub.Close() }))
+	})
+	into := &sink{}
+	_, err := (&mpegts.Demuxer{Sink: into}).ReadFrom(bytes.NewReader(ts))
+	require.NoError(t, err)
+	count := map[stream.Codec]int{}
+	for _, f := range into.frames {
+		count[f.Track.Codec]++
+		if f.Track.Codec == stream.PrivateTS {
+			require.Equal(t, "klv", string(f.Data))
+			require.Equal(t, klv.Config, f.Track.Config)
+		}
+	}
+	require.GreaterOrEqual(t, count[stream.SCTE35], 10)
+	require.GreaterOrEqual(t, count[stream.PrivateTS], 10)
 }
 
 func TestAudioAlone(t *testing.T) {

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -73,27 +72,18 @@ func (p *playing) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	accept := "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
 		base64.StdEncoding.EncodeToString(sum[:]) + "\r\n\r\n"
 	ws := &wsConn{hijacked: hijacked{Conn: c, accept: []byte(accept), heard: chatter{since: time.Now()}}}
-	go func() {
-		defer p.server.leave(p)
-		whole, err := p.serve(ws.playConn())
+	p.playOver(c, ws, func(whole bool, err error) {
 		if whole {
 			ws.farewell(err)
 		}
 		hangUp(c, whole)
-	}()
+	})
 }
 
 // wsConn is a playConn over WebSocket.
 type wsConn struct {
 	hijacked
 	closed bool // the peer's close frame has come
-}
-
-func (c *wsConn) playConn() playConn {
-	if tcp, ok := c.Conn.(*net.TCPConn); ok {
-		return tcpConn{c, tcp}
-	}
-	return c
 }
 
 // farewell sends a close frame, and waits a moment for the peer's, lest what is
@@ -113,21 +103,22 @@ func (c *wsConn) farewell(err error) {
 	}
 }
 
-// ReadControl answers pings and waits for the close.
-func (c *wsConn) ReadControl() (stream.Control, error) {
-	for {
-		op, payload, err := c.readFrame()
-		switch {
-		case err != nil:
-			return stream.Control{}, err
-		case op == wsPing:
-			return stream.Control{Reply: append([]byte{wsFin | wsPong, byte(len(payload))}, payload...)}, nil
-		case op == wsClose:
-			c.closed = true
-			return stream.Control{}, io.EOF
-		}
+// ReadControl answers pings and notices the close.
+func (c *wsConn) ReadControl() (ctl stream.Control, err error) {
+	op, payload, err := c.readFrame()
+	switch {
+	case err != nil:
+	case op == wsPing:
+		ctl.Reply = append([]byte{wsFin | wsPong, byte(len(payload))}, payload...)
+	case op == wsClose:
+		c.closed = true
+		err = io.EOF
 	}
+	return ctl, err
 }
+
+// Pending reports that nothing is read ahead.
+func (c *wsConn) Pending() bool { return false }
 
 // readFrame reads a frame (RFC 6455, Section 5.2). Only control frames have
 // their payload returned.

@@ -5,16 +5,13 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/netip"
 	"os"
-	"path"
-	"strings"
 	"time"
 
 	"github.com/runnel-media/runnel/auth"
 	"github.com/runnel-media/runnel/internal/flv"
+	"github.com/runnel-media/runnel/internal/httpauth"
 	"github.com/runnel-media/runnel/internal/mpegts"
-	"github.com/runnel-media/runnel/internal/name"
 	"github.com/runnel-media/runnel/stream"
 )
 
@@ -49,7 +46,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "not allowed from this origin", http.StatusForbidden)
 		return
 	}
-	req, err := httpRequest(r, file)
+	req, err := httpauth.Request(r, auth.Publish, file)
 	if err != nil {
 		http.Error(w, "bad stream name", http.StatusNotFound)
 		return
@@ -88,41 +85,6 @@ func (s *Server) receive(r *http.Request, req *auth.Request, u *upload) error {
 	return err
 }
 
-// httpRequest makes the authorizer's question of a request for a stream.
-func httpRequest(r *http.Request, streamPath string) (*auth.Request, error) {
-	q := r.URL.Query()
-	dir, file := path.Split(strings.TrimPrefix(streamPath, "/"))
-	req := &auth.Request{
-		Action:   auth.Publish,
-		TLS:      r.TLS,
-		VHost:    q.Get("vhost"),
-		App:      strings.TrimSuffix(dir, "/"),
-		Name:     file,
-		RawQuery: r.URL.RawQuery,
-		PageURL:  r.Referer(),
-		Origin:   r.Header.Get("Origin"),
-		Token:    q.Get("token"),
-	}
-	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		req.Remote = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-	}
-	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
-		req.Token = strings.TrimSpace(token)
-	}
-	if user, password, ok := r.BasicAuth(); ok {
-		req.User, req.Password = user, password
-	}
-	if req.VHost == name.DefaultVHost {
-		req.VHost = ""
-	}
-	if strings.Contains(req.VHost, "/") {
-		return nil, name.ErrName
-	}
-	var err error
-	req.Stream, err = name.Join(req.VHost, req.App, req.Name)
-	return req, err
-}
-
 // answer ends the request with the status that stands for err. It is the
 // table from errors to statuses.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, req *auth.Request, err error) {
@@ -133,17 +95,8 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, req *auth.Reques
 	if r.ProtoMajor == 1 {
 		w.Header().Set("Connection", "close") // nobody reads the rest of the body
 	}
-	var redirect *auth.Redirect
 	switch {
-	case errors.As(err, &redirect):
-		http.Redirect(w, r, redirect.Location, http.StatusTemporaryRedirect)
-	case errors.Is(err, auth.ErrDenied):
-		if req.Token == "" && req.User == "" {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="runnel"`)
-			http.Error(w, "a token is needed", http.StatusUnauthorized)
-			return
-		}
-		http.Error(w, "not allowed", http.StatusForbidden)
+	case httpauth.Refuse(w, r, req, err):
 	case errors.Is(err, stream.ErrName):
 		http.Error(w, "bad stream name", http.StatusNotFound)
 	case errors.Is(err, stream.ErrBusy), errors.Is(err, stream.ErrReplaced):

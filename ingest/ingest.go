@@ -34,7 +34,8 @@ var ErrServerClosed = fmt.Errorf("ingest: server closed: %w", stream.ErrClosed)
 
 // A PlayServer plays to the players that connect to an RTMP port.
 // *deliver.Server is one. ServePlay authorizes the player, plays, and returns
-// when the stream or the player has ended; see stream.PlayConn.
+// when the stream or the player has ended; see stream.PlayConn. If there is a
+// StartPlay too, as *deliver.Server has it, that is called instead.
 type PlayServer interface {
 	ServePlay(ctx context.Context, c stream.PlayConn, r *auth.Request) error
 }
@@ -125,11 +126,22 @@ func (h *rtmpHandler) Publish(ctx context.Context, r *auth.Request, opts stream.
 	return h.Server.Publish(ctx, r, &o)
 }
 
-func (h *rtmpHandler) Play(ctx context.Context, c stream.PlayConn, r *auth.Request) error {
-	if h.players == nil {
-		return auth.ErrDenied
+func (h *rtmpHandler) Play(ctx context.Context, c stream.PlayConn, r *auth.Request, ended func(error)) {
+	switch players := h.players.(type) {
+	case nil:
+		ended(auth.ErrDenied)
+	case playStarter:
+		if err := players.StartPlay(ctx, c, r, ended); err != nil {
+			ended(err)
+		}
+	default:
+		ended(players.ServePlay(ctx, c, r))
 	}
-	return h.players.ServePlay(ctx, c, r)
+}
+
+// playStarter is a PlayServer that needs no goroutine for each player.
+type playStarter interface {
+	StartPlay(ctx context.Context, c stream.PlayConn, r *auth.Request, ended func(error)) error
 }
 
 // Shutdown stops accepting publishers: it closes the listeners and the

@@ -23,6 +23,17 @@ type PlayConn interface {
 	ReadControl() (Control, error)
 }
 
+// A QuietConn is a PlayConn whose ReadControl returns after each message, with a
+// zero Control if that concerned nobody. It need not be called before the socket
+// has something to be read, so that no goroutine waits in it.
+type QuietConn interface {
+	PlayConn
+
+	// Pending reports whether more has been read from the socket than
+	// ReadControl has returned. It is called by who calls ReadControl.
+	Pending() bool
+}
+
 // Control is what a playing peer's message asks for.
 type Control struct {
 	Reply         []byte // wire bytes to be sent between two messages; owned by the receiver

@@ -87,18 +87,10 @@ func (r *Subscriber) Read(ctx context.Context, dst []*Frame) (int, error) {
 			return 0, err
 		}
 		s.mu.Lock()
-		if r.catchUp(); r.err != nil {
-			err := r.err
+		n, err := r.poll(dst)
+		if n > 0 || err != nil {
 			s.mu.Unlock()
-			return 0, err
-		}
-		if n := r.take(dst); n > 0 {
-			s.mu.Unlock()
-			return n, nil
-		}
-		if s.ended {
-			s.mu.Unlock()
-			return 0, io.EOF
+			return n, err
 		}
 		if !r.needKey {
 			r.skips = 0
@@ -110,6 +102,29 @@ func (r *Subscriber) Read(ctx context.Context, dst []*Frame) (int, error) {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// TryRead is Read without waiting: it returns 0 and no error while no frame is
+// due. A reader that collects frames for a while takes them all by it, and is
+// not woken for each meanwhile.
+func (r *Subscriber) TryRead(dst []*Frame) (int, error) {
+	r.stream.mu.Lock()
+	defer r.stream.mu.Unlock()
+	return r.poll(dst)
+}
+
+// poll returns what Read does, or 0 and no error if there is nothing yet. Called
+// with stream.mu held.
+func (r *Subscriber) poll(dst []*Frame) (int, error) {
+	r.catchUp()
+	if r.err != nil {
+		return 0, r.err
+	}
+	n := r.take(dst)
+	if n == 0 && r.stream.ended {
+		return 0, io.EOF
+	}
+	return n, nil
 }
 
 // take moves the frames that are due to dst. Called with stream.mu held.

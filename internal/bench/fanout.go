@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -272,34 +271,10 @@ func (f *fanout) startPlayers(ctx context.Context, publish, play, proto string, 
 	}
 	cmd := exec.Command(self, "players", "-publish", publish, "-addr", play, "-proto", proto, //nolint:noctx // the family ends it
 		"-n", fmt.Sprint(f.players), "-samples", fmt.Sprint(f.samples), "-poll", f.poll.String())
-	in, err := cmd.StdinPipe()
+	c, err := startController(f.family, cmd)
 	if err != nil {
 		return nil, err
 	}
-	read, write := io.Pipe()
-	cmd.Stdout = write
-	c := &controller{in: in, answers: make(chan json.RawMessage)}
-	if c.process, err = f.family.Start(cmd); err != nil {
-		return nil, err
-	}
-	go func() {
-		<-c.process.done
-		write.Close()
-	}()
-	go func() {
-		defer close(c.answers)
-		for d := json.NewDecoder(read); ; {
-			var raw json.RawMessage
-			if d.Decode(&raw) != nil {
-				return
-			}
-			select {
-			case c.answers <- raw:
-			case <-c.process.done:
-				return
-			}
-		}
-	}()
 	if err := c.ask(ctx, "", hello); err != nil {
 		c.process.Stop()
 		return nil, err

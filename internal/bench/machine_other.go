@@ -6,8 +6,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
+	"net/netip"
 	"os"
 	"os/exec"
+	"sync/atomic"
 	"time"
 )
 
@@ -32,3 +35,12 @@ type drain struct{}
 func newDrain(time.Duration) (*drain, error)     { return nil, errSystem }
 func (*drain) add(*player, *os.File, bool) error { return errSystem }
 func (*drain) close()                            {}
+
+// udpLoad would send the bursts of TURN clients and peers.
+type udpLoad struct{ sent, late atomic.Int64 }
+
+func newUDPLoad(*turnLoad) (*udpLoad, error)                      { return nil, errSystem }
+func (*udpLoad) peerAddr(int) netip.AddrPort                      { return netip.AddrPort{} }
+func (*udpLoad) adopt(int, *net.UDPConn) error                    { return errSystem }
+func (*udpLoad) run()                                             {}
+func (*turnLoad) bindings(time.Duration) (a turnBound, err error) { return a, errSystem }

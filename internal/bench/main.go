@@ -2,6 +2,7 @@
 // the same load in the same run, and prints a table.
 //
 //	go run ./internal/bench fanout         one publisher, many players: nginx-rtmp and examples/mediaserver
+//	go run ./internal/bench turn           TURN clients and peers: coturn, pion/turn and examples/turnserver
 //	go run ./internal/bench fanout -h      its flags
 //	go run ./internal/bench fanout -short  seconds instead of minutes, to see that all is in place
 //
@@ -29,7 +30,10 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"fanout", "CPU, memory and delay of one stream to many players", runFanout},
+		{"turn", "CPU, loss, delay and memory of a TURN relay", runTurn},
 		{"players", "", runPlayers},
+		{"turnload", "", runTurnLoad},
+		{"pionturn", "", runPionTurn},
 		{"guard", "", runGuard},
 	}
 }

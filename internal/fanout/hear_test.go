@@ -24,40 +24,91 @@ func tcpPair(t *testing.T) (server, client *net.TCPConn) {
 	return s.(*net.TCPConn), c.(*net.TCPConn)
 }
 
+// Players whose peers say something, or leave, are told once, until they have
+// heard it.
 func TestHear(t *testing.T) {
-	errTalk := errors.New("peer talks")
-	kicked := errors.New("kicked")
-	for _, c := range []struct {
-		name string
-		do   func(p *Player, client *net.TCPConn)
-		want error
-	}{
-		{"the peer leaves", func(_ *Player, client *net.TCPConn) { client.Close() }, io.EOF},
-		{"the peer talks", func(_ *Player, client *net.TCPConn) { client.Write([]byte("hello")) }, errTalk},
-		{"End", func(p *Player, _ *net.TCPConn) { p.End(kicked) }, kicked},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			server, client := tcpPair(t)
-			if !CanHear(server) {
-				t.Skip("this system's players are read by goroutines")
-			}
-			ended := make(chan error, 1)
-			var l Log // nothing is ever appended: it is the looking that notices
-			p := l.Attach(server, Options{
-				Heard: func(n int) error { require.Positive(t, n); return errTalk },
-				OnEnd: func(err error) { ended <- err },
-			})
-			c.do(p, client)
-			select {
-			case err := <-ended:
-				require.ErrorIs(t, err, c.want)
-			case <-time.After(10 * time.Second):
-				t.Fatal("not noticed")
-			}
-			require.Zero(t, l.Players())
-			require.NotPanics(t, func() { p.End(nil) })
-		})
+	server, client := tcpPair(t)
+	if !CanHear(server) {
+		t.Skip("this system's players are read by goroutines")
+	}
+	quiet, _ := tcpPair(t)
+	var l Log // nothing is ever appended: it is the looking that notices
+	defer l.Attach(quiet, Options{Heard: func() { t.Error("it has said nothing") }}).Detach()
+	heard := make(chan bool, 100)
+	p := l.Attach(server, Options{Heard: func() { heard <- true }})
+	defer p.Detach()
+	soon := func() {
+		t.Helper()
+		select {
+		case <-heard:
+		case <-time.After(10 * time.Second):
+			t.Fatal("not noticed")
+		}
+	}
+	say := func(s string) {
+		_, err := client.Write([]byte(s))
+		require.NoError(t, err)
+	}
+	say("hello")
+	soon()
+	say("again")
+	time.Sleep(silence + hear)
+	require.Empty(t, heard, "it has not heard the first yet")
+	p.Hear()
+	p.Hear() // no more than once
+	soon()
+	buf := make([]byte, 100)
+	n, err := server.Read(buf)
+	require.NoError(t, err)
+	require.Equal(t, "helloagain", string(buf[:n]))
+	p.Hear()
+	time.Sleep(silence + hear)
+	require.Empty(t, heard, "all is read")
+	say("bye")
+	soon()
+	p.Hear()
+	soon()
+	_, err = server.Read(buf)
+	require.NoError(t, err)
+	p.Hear()
+	require.NoError(t, client.Close())
+	soon()
+	_, err = server.Read(buf)
+	require.Equal(t, io.EOF, err)
+	p.Hear()
+	require.NoError(t, server.Close()) // by somebody who does not know of players
+	soon()
+	_, err = p.Detach()
+	require.NoError(t, err)
+	p.Hear()
+	s := p.shard
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	require.Equal(t, 1, s.hearing)
+}
+
+// A player that has ended is told nothing, and End ends one that waits.
+func TestHearEnd(t *testing.T) {
+	server, client := tcpPair(t)
+	if !CanHear(server) {
+		t.Skip("this system's players are read by goroutines")
 	}
 	require.False(t, CanHear(struct{ Conn }{}))
+	kicked := errors.New("kicked")
+	onEnd, end := ended()
+	var l Log
+	p := l.Attach(server, Options{Heard: func() { t.Error("it is gone") }, OnEnd: onEnd})
+	p.End(kicked)
+	require.Equal(t, kicked, wait(t, end))
+	require.Zero(t, l.Players())
+	p.Hear()
+	p.End(nil)
+	require.NoError(t, client.Close())
+	time.Sleep(silence + hear)
+	require.Eventually(t, func() bool {
+		s := p.shard
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return !s.running && s.hearing == 0
+	}, 5*time.Second, time.Millisecond)
 }

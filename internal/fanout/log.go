@@ -10,11 +10,6 @@ import (
 // from. Set the exported fields before the first Attach. Append, Mark, Flush
 // and End are for one goroutine, the muxer's; the rest is for any.
 type Log struct {
-	// Interval is how long the first bytes that wait are held back, so that more
-	// go at once; 0: not at all. A sixteenth is added: pictures that come just
-	// as often as they are flushed are taken along then, where each would be a
-	// moment late for the flush before and cost one of its own.
-	Interval time.Duration
 	MaxLag   time.Duration // a player further behind skips to the newest point; default 5 s
 	MaxBytes int           // as MaxLag, in bytes, and a bound of the window; default 16 MiB
 	Stall    time.Duration // a player that takes no byte for this long is dropped; default 10 s
@@ -159,7 +154,10 @@ func (l *Log) trim() {
 	}
 }
 
-// Flush lets players have what was appended since the last time.
+// Flush lets players have what was appended since the last time. It does not
+// wait for them. To have them take much at once, which is what costs least,
+// collect frames before they are appended: then nothing at all happens
+// meanwhile.
 func (l *Log) Flush() {
 	l.mu.Lock()
 	shards := l.shards
@@ -251,8 +249,6 @@ func (l *Log) observe(from, to int64, now time.Time, n int) {
 		}
 	}
 }
-
-func (l *Log) hold() time.Duration { return l.Interval + l.Interval/16 }
 
 func (l *Log) maxLag() time.Duration { return or(l.MaxLag, 5*time.Second) }
 func (l *Log) maxBytes() int         { return or(l.MaxBytes, 16<<20) }

@@ -30,12 +30,13 @@ type Options struct {
 	First []byte // sent at once, before the log's point is known
 	Meter Meter  // nil: nobody counts
 
-	// Heard is told how many bytes the peer has said, of a connection on which
-	// nobody else reads: the log looks at it now and then, so that no
-	// goroutine need wait in Read. An error ends the player with it (it must
-	// not take bytes without end), and io.EOF does when the peer leaves. It is
-	// only for connections that CanHear.
-	Heard func(n int) error
+	// Heard is called when there is something to be read from a connection that
+	// CanHear, or its end, so that no goroutine need wait in Read for as long as
+	// the player plays. The log looks when it sends something, at most
+	// four times a second, and every second, and then no more until Hear is
+	// called. Heard must not block or call the player. It
+	// is never called for other connections.
+	Heard func()
 
 	// OnEnd is called once if the player ends before Detach: with the log's
 	// error, nil included, when the log has ended and all is sent; with what
@@ -71,6 +72,7 @@ type Player struct {
 	resumed bool // it was paused, and goes on from the newest point if that is ahead
 	partly  bool // pend has been sent in part, or its goroutine is writing
 	blocked bool // its socket was full
+	told    bool // Options.Heard was called, and Hear not yet
 	ended   bool
 	err     error
 
@@ -89,6 +91,9 @@ func (l *Log) Attach(conn Conn, o Options) *Player {
 	p := &Player{log: l, conn: conn, opts: o, pend: o.First, index: -1}
 	p.opts.First = nil
 	p.raw = rawConn(conn)
+	if p.raw == nil {
+		p.opts.Heard = nil
+	}
 	l.players.Add(1)
 	s := l.join(p)
 	if p.raw == nil {
@@ -133,6 +138,15 @@ func (p *Player) Reply(b []byte) {
 
 // maxControl bounds the replies to a peer that asks much and reads nothing.
 const maxControl = 4 << 10
+
+// Hear has Options.Heard called again.
+func (p *Player) Hear() {
+	p.lock.Lock()
+	defer p.lock.Unlock()
+	if p.told {
+		p.shard.listen(p)
+	}
+}
 
 // Pause stops the media after the frame that is half sent, if any, or lets it
 // go on, from the newest point if that is ahead.

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"runtime"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -417,7 +416,7 @@ func TestConcurrency(t *testing.T) {
 	overAll(t, func(t *testing.T, tr transport) {
 		certificate()
 		base := 0
-		l := newSource(&Log{Interval: 2 * time.Millisecond, MaxLag: 20 * time.Millisecond, MaxBytes: 1 << 20, Stall: 100 * time.Millisecond,
+		l := newSource(&Log{MaxLag: 20 * time.Millisecond, MaxBytes: 1 << 20, Stall: 100 * time.Millisecond,
 			Latency: func(time.Duration, int) {}})
 		var conns [12]struct {
 			server Conn
@@ -508,53 +507,25 @@ func (c *countingConn) Write(b []byte) (int, error) {
 
 func (c *countingConn) SetWriteDeadline(time.Time) error { return nil }
 
-func TestInterval(t *testing.T) {
-	for _, interval := range []time.Duration{0, 40 * time.Millisecond, 350 * time.Millisecond} {
-		synctest.Test(t, func(t *testing.T) {
-			l := newSource(&Log{Interval: interval})
-			c := &countingConn{}
-			p := l.Attach(c, Options{})
-			l.key()
-			const frames = 500
-			for range frames {
-				l.frame(500)
-				l.Flush()
-				time.Sleep(10 * time.Millisecond)
-			}
-			time.Sleep(time.Second)
-			p.Detach()
-			require.Equal(t, frames*500+20+unitHeader, c.bytes, "nothing is held back longer")
-			if interval == 0 {
-				require.LessOrEqual(t, len(c.writes), frames+10) // and those that a chunk's end cuts in two
-			}
-			writes := slices.Compact(c.writes)
-			for i := range writes[1:] {
-				require.GreaterOrEqual(t, writes[i+1].Sub(writes[i]), interval)
-			}
-			if interval > 0 { // from the first frame that waits to the write, and up to 10 ms to the next that will
-				require.InDelta(t, frames*10*time.Millisecond/(interval+5*time.Millisecond), len(writes), 15)
-			}
-			synctest.Wait()
-		})
-	}
-}
-
-// A frame waits for others as long as Interval says and no longer, however long
-// none came before it.
-func TestIntervalAfterIdle(t *testing.T) {
+// Without a Flush nothing goes out, and one covers all that waits.
+func TestFlush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newSource(&Log{Interval: time.Second})
+		l := newSource(&Log{})
 		c := &countingConn{}
 		p := l.Attach(c, Options{})
 		l.key()
 		for range 5 {
 			time.Sleep(10 * time.Second)
-			now := time.Now()
-			l.frame(500)
+			for range 10 {
+				l.frame(500)
+				synctest.Wait()
+			}
+			writes := len(c.writes)
 			l.Flush()
-			time.Sleep(2 * time.Second)
 			synctest.Wait()
-			require.Equal(t, now.Add(l.hold()), c.writes[len(c.writes)-1])
+			require.LessOrEqual(t, len(c.writes), writes+2, "the prefix, and the frames")
+			require.Equal(t, time.Now(), c.writes[len(c.writes)-1])
+			require.Equal(t, l.frames*500+20+unitHeader, c.bytes)
 		}
 		p.Detach()
 	})
@@ -563,7 +534,7 @@ func TestIntervalAfterIdle(t *testing.T) {
 func TestLatency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen []time.Duration
-		l := newSource(&Log{Interval: 100 * time.Millisecond, Latency: func(d time.Duration, n int) {
+		l := newSource(&Log{Latency: func(d time.Duration, n int) {
 			require.Equal(t, 1, n)
 			seen = append(seen, d)
 		}})
@@ -575,12 +546,12 @@ func TestLatency(t *testing.T) {
 		require.Empty(t, seen, "that frame was there before the player")
 		for range 4 {
 			l.frame(100)
-			l.Flush()
 			time.Sleep(30 * time.Millisecond)
 		}
-		time.Sleep(time.Second)
+		l.Flush()
+		synctest.Wait()
 		p.Detach()
-		require.Equal(t, []time.Duration{l.hold(), l.hold() - 30*time.Millisecond, l.hold() - 60*time.Millisecond, l.hold() - 90*time.Millisecond}, seen)
+		require.Equal(t, []time.Duration{120 * time.Millisecond, 90 * time.Millisecond, 60 * time.Millisecond, 30 * time.Millisecond}, seen)
 	})
 }
 

@@ -1,7 +1,7 @@
 package fanout
 
 import (
-	"io"
+	"iter"
 	"net"
 	"os"
 	"syscall"
@@ -98,41 +98,43 @@ func send(fd uintptr, b []byte) (int, error) {
 	return int(n), nil
 }
 
-// rawReader reads from sockets without ever blocking.
-type rawReader struct {
-	call func(fd uintptr) bool
-	buf  [512]byte
-	n    int
-	err  error
+// peers are those of a shard that it listens to. One system call tells which of
+// them have said something: reading from each would cost as much as a send.
+type peers struct {
+	call    func(fd uintptr) // made once, so that nothing is allocated
+	fd      int
+	fds     []unix.PollFd
+	players []*Player // of fds
 }
 
-// read reads what the peer has said, as far as it fits, and throws it away.
-// Silence is no error; io.EOF is that the peer has left.
-func (r *rawReader) read(conn syscall.RawConn) (int, error) {
-	if r.call == nil {
-		r.call = r.readFrom
+func (s *peers) begin() {
+	s.fds, s.players = s.fds[:0], s.players[:0]
+	if s.call == nil {
+		s.call = func(fd uintptr) { s.fd = int(fd) }
 	}
-	r.n, r.err = 0, nil
-	if err := conn.Read(r.call); err != nil {
-		return 0, err
-	}
-	return r.n, r.err
 }
 
-func (r *rawReader) readFrom(fd uintptr) bool {
-	for {
-		r.n, r.err = unix.Read(int(fd), r.buf[:])
-		if r.err != unix.EINTR {
-			break
+func (s *peers) add(p *Player) {
+	// Should it be closed, and the number be another's, before poll looks at
+	// it, a player is told for nothing, or the next time.
+	s.fd = -1
+	_ = p.raw.Control(s.call)
+	s.fds = append(s.fds, unix.PollFd{Fd: int32(s.fd), Events: unix.POLLIN | unix.POLLRDHUP})
+	s.players = append(s.players, p)
+}
+
+// speaking yields those players that were added whose connections have
+// something to be read, or an end, or are closed already.
+func (s *peers) speaking() iter.Seq[*Player] {
+	return func(yield func(*Player) bool) {
+		defer clear(s.players)
+		if _, err := unix.Poll(s.fds, 0); err != nil {
+			return // the next time
+		}
+		for i, p := range s.players {
+			if f := s.fds[i]; (f.Fd < 0 || f.Revents != 0) && !yield(p) {
+				return
+			}
 		}
 	}
-	switch {
-	case r.err == unix.EAGAIN:
-		r.n, r.err = 0, nil
-	case r.err != nil:
-		r.n, r.err = 0, &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", r.err)}
-	case r.n == 0:
-		r.err = io.EOF
-	}
-	return true // never wait
 }

@@ -2,7 +2,10 @@
 
 package fanout
 
-import "syscall"
+import (
+	"iter"
+	"syscall"
+)
 
 // rawConn returns nil: players are written to by goroutines on this system.
 func rawConn(Conn) syscall.RawConn { return nil }
@@ -16,9 +19,9 @@ func (*rawWriter) write(syscall.RawConn, *[3][]byte) (int, error) {
 	panic("unreachable: rawConn returns nil")
 }
 
-// rawReader is likewise.
-type rawReader struct{}
+// peers is likewise.
+type peers struct{}
 
-func (*rawReader) read(syscall.RawConn) (int, error) {
-	panic("unreachable: rawConn returns nil")
-}
+func (*peers) begin()                      {}
+func (*peers) add(*Player)                 { panic("unreachable: rawConn returns nil") }
+func (*peers) speaking() iter.Seq[*Player] { return func(func(*Player) bool) {} }

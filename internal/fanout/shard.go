@@ -1,7 +1,6 @@
 package fanout
 
 import (
-	"math"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -18,11 +17,11 @@ type shard struct {
 	mu      sync.Mutex
 	players []*Player
 	blocked int   // players whose socket was full
-	hearing int   // players with Options.Heard
+	hearing int   // players with Options.Heard that have not been told
 	sent    int64 // offset up to which players have everything that do not lag
 	running bool
 	out     rawWriter
-	in      rawReader
+	peers   peers
 }
 
 const (
@@ -31,8 +30,11 @@ const (
 	shardSize = 256
 	// retry is how soon a full socket is tried again.
 	retry = 20 * time.Millisecond
-	// hear is how often it is looked at what peers say.
+	// hear is how often it is looked at what peers say, at most. It is done when
+	// something is sent anyway: to wake up for it costs more than to do it.
 	hear = 250 * time.Millisecond
+	// silence is how often it is done where nothing is sent.
+	silence = time.Second
 )
 
 // shardLocked returns the shard that a new player goes to.
@@ -63,14 +65,22 @@ func (s *shard) add(p *Player) {
 	defer s.mu.Unlock()
 	p.index = len(s.players)
 	s.players = append(s.players, p)
-	if p.opts.Heard != nil {
-		s.hearing++
-	}
 	s.count.Store(int32(len(s.players)))
 	if !s.running {
 		s.running = true
 		go s.run()
-	} else if s.hearing == 1 {
+	}
+	s.listen(p)
+}
+
+// listen has the player told when its peer says something. Called with s.mu
+// held.
+func (s *shard) listen(p *Player) {
+	if p.opts.Heard == nil || p.index < 0 {
+		return
+	}
+	p.told = false
+	if s.hearing++; s.hearing == 1 {
 		s.signal() // it may wait for a flush
 	}
 }
@@ -93,7 +103,7 @@ func (s *shard) removeLocked(p *Player) {
 	s.count.Store(int32(last))
 	p.index = -1
 	p.unblock()
-	if p.opts.Heard != nil {
+	if p.opts.Heard != nil && !p.told {
 		s.hearing--
 	}
 	if last == 0 {
@@ -104,83 +114,57 @@ func (s *shard) removeLocked(p *Player) {
 func (s *shard) run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var since, retried, heard time.Time
-	due := false // there may be bytes to flush, since then
+	var retried, heard time.Time
 	for {
 		s.mu.Lock()
 		if len(s.players) == 0 {
-			s.players, s.running = nil, false
+			s.players, s.peers, s.running = nil, peers{}, false
 			s.mu.Unlock()
 			return
 		}
 		blocked, hearing := s.blocked > 0, s.hearing > 0
 		s.mu.Unlock()
-
-		now := time.Now()
-		if due && now.Sub(since) >= s.log.hold() {
-			select {
-			case <-s.wake: // what it tells of is flushed now
-			default:
-			}
-			due = false
+		if !blocked && !hearing {
+			<-s.wake
 			s.flush()
 			continue
 		}
-		const never = time.Duration(math.MaxInt64)
-		wait := never
-		if due {
-			wait = s.log.hold() - now.Sub(since)
-		}
+		now, wait := time.Now(), silence
 		if blocked {
 			if now.Sub(retried) >= retry {
 				retried = now
 				s.retry()
 			}
-			wait = min(wait, retry-now.Sub(retried))
+			wait = retry - now.Sub(retried)
 		}
-		if hearing {
-			if now.Sub(heard) >= hear {
-				heard = now
-				s.hear()
-			}
-			wait = min(wait, hear-now.Sub(heard))
-		}
-		wake := s.wake
-		if due {
-			wake = nil // what is due waits for the interval
-		}
-		if wait == never {
-			<-wake
-			due, since = true, time.Now()
-			continue
+		if hearing && now.Sub(heard) >= hear {
+			heard = now
+			s.hear()
 		}
 		timer.Reset(wait)
 		select {
-		case <-wake:
-			due, since = true, time.Now()
+		case <-s.wake:
+			s.flush()
 		case <-timer.C:
 		}
 	}
 }
 
-// hear looks at what the peers say of those whose connection nobody else reads.
+// hear tells those players whose peers have said something, of those that want
+// to be told.
 func (s *shard) hear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := len(s.players) - 1; i >= 0; i-- {
-		p := s.players[i]
-		if p.opts.Heard == nil {
-			continue
+	s.peers.begin()
+	for _, p := range s.players {
+		if p.opts.Heard != nil && !p.told {
+			s.peers.add(p)
 		}
-		n, err := s.in.read(p.raw)
-		for n > 0 && err == nil {
-			if err = p.opts.Heard(n); err == nil {
-				n, err = s.in.read(p.raw)
-			}
-		}
-		if err != nil {
-			p.end(err)
-		}
+	}
+	for p := range s.peers.speaking() {
+		p.told = true
+		s.hearing--
+		p.opts.Heard()
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 const (
 	commandBuffer = 2 << 10  // read buffer until it is known what the peer wants
 	publishBuffer = 32 << 10 // of a publisher: several frames for one read call
-	playBuffer    = 256      // of a player, which says little; there are many of them
+	playBuffer    = 64       // of a player, which says little; there are many of them
 )
 
 // A conn is the server's side of a connection. Its goroutine runs from run;

@@ -56,7 +56,7 @@ func session(wire []byte) *Server {
 		}
 		p := &playConn{Conn: nc, c: c}
 		c.rd.resize(playBuffer)
-		_ = h.Play(srv.ctx, p, r)
+		h.Play(srv.ctx, p, r, func(error) {})
 		if !p.left {
 			return srv
 		}

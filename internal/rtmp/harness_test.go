@@ -61,12 +61,13 @@ func (h *fakeHandler) Publish(ctx context.Context, r *auth.Request, opts stream.
 	return p, err
 }
 
-func (h *fakeHandler) Play(ctx context.Context, c stream.PlayConn, r *auth.Request) error {
+func (h *fakeHandler) Play(ctx context.Context, c stream.PlayConn, r *auth.Request, ended func(error)) {
 	h.note(r)
 	if h.play == nil {
-		return stream.ErrNotFound
+		ended(stream.ErrNotFound)
+		return
 	}
-	return h.play(ctx, c, r)
+	ended(h.play(ctx, c, r))
 }
 
 // A world is a server on a network in memory.

@@ -16,17 +16,32 @@ import (
 
 // play hands the connection to the handler. It runs in a goroutine of its own.
 //
-// That goroutine waits in ReadControl nearly all its life, one for each player,
-// so what is on its stack then is kept small: what this function and ReadControl
-// do before and after is in functions that are not inlined. Stacks that need
-// less than about 1200 bytes shrink to 4 KB, others keep 8.
+// Where the handler keeps that goroutine it waits in ReadControl nearly all its
+// life, one for each player, so what is on its stack then is kept small: what
+// this function and ReadControl do before and after is in functions that are not
+// inlined. Stacks that need less than about 1200 bytes shrink to 4 KB, others
+// keep 8.
 func (c *conn) play(r *auth.Request) {
-	again := false
-	defer c.played(&again)
-	if pc, p := c.playConn(); p != nil {
-		name := r.Stream // so that r can go
-		err := c.srv.Handler.Play(c.srv.ctx, pc, r)
-		again = c.playEnded(p, name, err)
+	var p *playConn
+	defer c.playFailed(&p)
+	var pc stream.PlayConn
+	if pc, p = c.playConn(); p != nil {
+		p.name = r.Stream // so that r can go
+		c.srv.Handler.Play(c.srv.ctx, pc, r, p.played)
+	} else {
+		c.close()
+	}
+}
+
+// playFailed is deferred by play.
+func (c *conn) playFailed(p **playConn) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	c.srv.recovered(c, v)
+	if *p != nil {
+		(*p).once.Do(c.close)
 	}
 }
 
@@ -48,44 +63,50 @@ func (c *conn) playConn() (stream.PlayConn, *playConn) {
 	return p, p
 }
 
-// playEnded tells the peer what became of the play, which the handler ended
-// with err. It reports whether the connection may be used again.
-//
-//go:noinline
-func (c *conn) playEnded(p *playConn, name string, err error) (again bool) {
+// played ends the play, which the handler ended with err.
+func (p *playConn) played(err error) {
+	p.once.Do(func() {
+		again := false
+		defer func() {
+			if v := recover(); v != nil {
+				p.c.srv.recovered(p.c, v)
+				again = false
+			}
+			if again {
+				go p.c.run()
+			} else {
+				p.c.close()
+			}
+		}()
+		again = p.farewell(err)
+	})
+}
+
+// farewell tells the peer what became of the play. It reports whether the
+// connection may be used again.
+func (p *playConn) farewell(err error) (again bool) {
 	p.stop()
 	switch {
 	case err != nil && !p.accepted.Load() && !p.left && !p.gone:
-		err = c.refuse(auth.Play, err)
+		err = p.c.refuse(auth.Play, err)
 	case err == nil && p.left:
 		again = true
 	case err == nil && !p.gone:
 		b := appendEvent(nil, eventStreamEOF, streamID)
 		b = appendStatus(b, streamID, playGone)
-		c.farewell(appendStatus(b, streamID, playStop))
+		p.c.farewell(appendStatus(b, streamID, playStop))
 	}
-	c.srv.log().Debug("rtmp: player left", "stream", name, "remote", c.remote, "err", err)
+	p.c.srv.log().Debug("rtmp: player left", "stream", p.name, "remote", p.c.remote, "err", err)
 	return again
-}
-
-// played is deferred by play.
-func (c *conn) played(again *bool) {
-	if v := recover(); v != nil {
-		c.srv.recovered(c, v)
-		*again = false
-	}
-	if *again {
-		go c.run()
-	} else {
-		c.close()
-	}
 }
 
 // A playConn is a playing connection as its Handler sees it.
 type playConn struct {
 	net.Conn // Write goes to the socket as it is
 	c        *conn
+	name     string // of the stream
 	accepted atomic.Bool
+	once     sync.Once // the play's end
 
 	mu      sync.Mutex // held by ReadControl
 	left    bool       // the peer ended the play
@@ -111,24 +132,25 @@ func (p *playConn) Accept() []byte {
 	// Flash's |RtmpSampleAccess is left out: ffmpeg takes it for metadata.
 }
 
-// ReadControl reads until the peer says something that concerns the play.
+// ReadControl reads the peer's next message.
 func (p *playConn) ReadControl() (ctl stream.Control, err error) {
 	p.mu.Lock()
-	for err == nil && ctl.Reply == nil && !ctl.Pause && !ctl.Resume {
-		if err = p.wait(); err == nil {
-			ctl, err = p.control()
-		}
+	if err = p.wait(); err == nil {
+		ctl, err = p.control()
 	}
 	p.mu.Unlock()
 	return ctl, err
 }
+
+// Pending reports whether there is something to be read in the buffer.
+func (p *playConn) Pending() bool { return p.c.rd.end > p.c.rd.pos }
 
 // wait blocks until there is something to be read.
 func (p *playConn) wait() error {
 	if p.stopped || p.left {
 		return io.EOF
 	}
-	if p.c.rd.end > p.c.rd.pos {
+	if p.Pending() {
 		return nil
 	}
 	return p.failed(p.c.rd.fill())

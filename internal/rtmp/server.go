@@ -30,11 +30,13 @@ type Handler interface {
 	Publish(ctx context.Context, r *auth.Request, opts stream.PublishOptions) (*stream.Publisher, error)
 
 	// Play plays to the peer until the stream or the peer's wish to see it
-	// ends. While it runs nothing but it writes to c. If it returns an error
-	// without having called c.Accept, the peer is refused for it. If it
-	// returns nil, what it wrote must end where a message ends: the server
-	// then says farewell. ctx ends when the Server is closed.
-	Play(ctx context.Context, c stream.PlayConn, r *auth.Request) error
+	// ends, and then calls ended once. It may return before that: c, which is
+	// a stream.QuietConn, needs no goroutine. Until ended is called nothing
+	// but Play writes to c. If it is called with an error and c.Accept has not
+	// been, the peer is refused for it. If it is called with nil, what was
+	// written must end where a message ends: the server then says farewell, so
+	// that ended takes its time. ctx ends when the Server is closed.
+	Play(ctx context.Context, c stream.PlayConn, r *auth.Request, ended func(error))
 }
 
 // A Server accepts RTMP connections, and RTMPS connections from a TLS

@@ -2,6 +2,7 @@ package rtmp
 
 import (
 	"context"
+	"errors"
 	"io"
 	"math"
 	"net"
@@ -238,5 +239,8 @@ func (w *Writer) Close() error {
 	w.mu.Unlock()
 	err := w.c.Close()
 	<-w.done
+	if errors.Is(err, net.ErrClosed) {
+		err = nil // the server's answer came first, and listen has closed it
+	}
 	return err
 }

@@ -1,0 +1,84 @@
+package httpauth
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/runnel-media/runnel/auth"
+	"github.com/runnel-media/runnel/internal/name"
+)
+
+func TestRequest(t *testing.T) {
+	for _, tt := range []struct {
+		path, query, authorization string
+		want                       auth.Request // but for what all have
+	}{
+		{path: "/live/cam", want: auth.Request{Stream: "live/cam", App: "live", Name: "cam"}},
+		{path: "/a/b/cam", query: "token=t", want: auth.Request{Stream: "a/b/cam", App: "a/b", Name: "cam", Token: "t"}},
+		{path: "/live/cam", query: "vhost=v.example", want: auth.Request{Stream: "v.example/live/cam", VHost: "v.example", App: "live", Name: "cam"}},
+		{path: "/live/cam", query: "vhost=__defaultVhost__", want: auth.Request{Stream: "live/cam", App: "live", Name: "cam"}},
+		{path: "/live/cam", query: "token=t", authorization: "bearer  b ", want: auth.Request{Stream: "live/cam", App: "live", Name: "cam", Token: "b"}},
+		{path: "/live/cam", authorization: "Basic dTpw", want: auth.Request{Stream: "live/cam", App: "live", Name: "cam", User: "u", Password: "p"}},
+		{path: "/live/cam", authorization: "Bearer", want: auth.Request{Stream: "live/cam", App: "live", Name: "cam"}},
+	} {
+		t.Run(fmt.Sprint(tt.path, tt.query, tt.authorization), func(t *testing.T) {
+			r := httptest.NewRequest(http.MethodGet, "/x?"+tt.query, nil)
+			r.RemoteAddr = "[::ffff:192.0.2.1]:5000"
+			r.Header.Set("Origin", "https://page.example")
+			r.Header.Set("Referer", "https://page.example/p")
+			if tt.authorization != "" {
+				r.Header.Set("Authorization", tt.authorization)
+			}
+			got, err := Request(r, auth.Play, tt.path)
+			require.NoError(t, err)
+			tt.want.Action, tt.want.RawQuery = auth.Play, tt.query
+			tt.want.Origin, tt.want.PageURL = "https://page.example", "https://page.example/p"
+			tt.want.Remote = netip.MustParseAddrPort("192.0.2.1:5000")
+			require.Equal(t, &tt.want, got)
+		})
+	}
+	for _, bad := range []struct{ path, query string }{
+		{"/live/../cam", ""}, {"/live/", ""}, {"", ""}, {"/live/a\x00b", ""}, {"/live/cam", "vhost=a/b"}, {"/live/cam", "vhost=.."},
+	} {
+		_, err := Request(httptest.NewRequest(http.MethodGet, "/x?"+bad.query, nil), auth.Publish, bad.path)
+		require.ErrorIs(t, err, name.ErrName, bad)
+	}
+}
+
+func TestRefuse(t *testing.T) {
+	other := errors.New("other")
+	for _, tt := range []struct {
+		name   string
+		req    auth.Request
+		err    error
+		status int // 0: it is not answered
+	}{
+		{"nothing said", auth.Request{}, auth.ErrDenied, 401},
+		{"a token", auth.Request{Token: "t"}, fmt.Errorf("so: %w", auth.ErrDenied), 403},
+		{"a user", auth.Request{User: "u"}, auth.ErrDenied, 403},
+		{"elsewhere", auth.Request{Action: auth.Play}, &auth.Redirect{Location: "/there"}, 302},
+		{"elsewhere with a body", auth.Request{Action: auth.Publish}, &auth.Redirect{Location: "/there"}, 307},
+		{"other", auth.Request{}, other, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := httptest.NewRecorder()
+			answered := Refuse(w, httptest.NewRequest(http.MethodGet, "/live/cam", nil), &tt.req, tt.err)
+			require.Equal(t, tt.status != 0, answered)
+			if !answered {
+				require.Zero(t, w.Body.Len())
+				return
+			}
+			require.Equal(t, tt.status, w.Code)
+			require.Equal(t, tt.status == 401, w.Header().Get("WWW-Authenticate") != "")
+			if tt.status < 400 {
+				require.Equal(t, "/there", w.Header().Get("Location"))
+			}
+		})
+	}
+}
