@@ -1,0 +1,334 @@
+package udp
+
+import (
+	"errors"
+	"net"
+	"os"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// sysLoop reads sockets that are ready, as epoll says, into one arena.
+type sysLoop struct {
+	// Guarded by mu.
+	open  bool
+	file  *os.File // epoll, known to the runtime's poller
+	ep    int      // its descriptor
+	event int      // eventfd that ends a wait
+	slots []*slot
+	free  []uint32
+
+	// Owned by run.
+	events []unix.EpollEvent
+	ready  []reading
+	rx     *receiver
+	ps     []Packet
+	arena  []byte
+	off    int
+	round  uint32
+}
+
+// A slot holds a socket. The number of a slot and its age go through epoll.
+type slot struct {
+	c   *Conn // nil: free
+	h   Handler
+	age uint32
+
+	// Owned by run.
+	in   uint8  // messages to read at once
+	last uint32 // round in which it was read
+	full bool   // it had them all
+}
+
+// A reading is a socket that has something.
+type reading struct {
+	c    *Conn
+	h    Handler
+	slot *slot
+	what uint32 // epoll's events
+}
+
+const (
+	wakeSlot = ^uint32(0) // stands for the eventfd
+
+	// A message is read to a window that takes the largest. The next one
+	// begins elsewhere in a page, or all would share a few lines of the
+	// processor's cache.
+	window  = maxDatagram + 1280
+	windows = maxMessages
+)
+
+// addSys is Add for sockets; mu is held.
+func (l *Loop) addSys(c *Conn, h Handler) error {
+	s := &l.sys
+	if !s.open {
+		if err := s.init(); err != nil {
+			return err
+		}
+		if l.state == loopRuns { // without sockets until now
+			select {
+			case l.wake <- struct{}{}:
+			default:
+			}
+		}
+	}
+	if !c.sys.acquire() {
+		return net.ErrClosed
+	}
+	defer c.sys.release()
+	var i uint32
+	if n := len(s.free); n > 0 {
+		i, s.free = s.free[n-1], s.free[:n-1]
+	} else {
+		i = uint32(len(s.slots))
+		s.slots = append(s.slots, new(slot))
+	}
+	p := s.slots[i]
+	p.c, p.h = c, h
+	p.age++
+	c.sys.slot = i
+	c.sys.loop.Store(l)
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i), Pad: int32(p.age)}
+	if err := unix.EpollCtl(s.ep, unix.EPOLL_CTL_ADD, c.sys.fd, &ev); err != nil {
+		c.sys.loop.Store(nil)
+		s.release(i)
+		return os.NewSyscallError("epoll_ctl", err)
+	}
+	return nil
+}
+
+func (s *sysLoop) init() error {
+	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("epoll_create1", err)
+	}
+	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err == nil {
+		slot := wakeSlot
+		err = unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, event, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(slot)})
+		if err != nil {
+			unix.Close(event)
+		}
+	}
+	if err != nil {
+		unix.Close(ep)
+		return os.NewSyscallError("eventfd", err)
+	}
+	// The runtime's poller takes what does not block.
+	if err := unix.SetNonblock(ep, true); err != nil {
+		unix.Close(ep)
+		unix.Close(event)
+		return os.NewSyscallError("fcntl", err)
+	}
+	s.file, s.ep, s.event, s.open = os.NewFile(uintptr(ep), "epoll"), ep, event, true
+	return nil
+}
+
+// release frees a slot; mu is held.
+func (s *sysLoop) release(i uint32) {
+	s.slots[i].c, s.slots[i].h = nil, nil
+	s.free = append(s.free, i)
+}
+
+// remove forgets c, which is about to be closed.
+func (l *Loop) remove(c *Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := &l.sys
+	if i := c.sys.slot; s.open && int(i) < len(s.slots) && s.slots[i].c == c {
+		_ = unix.EpollCtl(s.ep, unix.EPOLL_CTL_DEL, c.sys.fd, nil)
+		s.release(i)
+	}
+}
+
+func (l *Loop) hasSys() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sys.open
+}
+
+// connsSys appends the sockets; mu is held.
+func (l *Loop) connsSys(cs []*Conn) []*Conn {
+	for _, p := range l.sys.slots {
+		if p.c != nil {
+			cs = append(cs, p.c)
+		}
+	}
+	return cs
+}
+
+// wakeSys ends a wait; mu is held.
+func (l *Loop) wakeSys() {
+	if l.sys.open {
+		one := [8]byte{7: 1, 0: 1}             // not zero in either byte order
+		_, _ = unix.Write(l.sys.event, one[:]) // fails when full: then it is awake
+	}
+}
+
+// closeSys closes what the loop reads sockets with; mu is held.
+func (l *Loop) closeSys() {
+	if s := &l.sys; s.open {
+		s.open = false
+		unix.Close(s.event)
+		s.file.Close()
+	}
+}
+
+// runSys reads the sockets until Close.
+func (l *Loop) runSys(must bool) error {
+	s := &l.sys
+	s.events = make([]unix.EpollEvent, 64)
+	s.ready = make([]reading, 0, len(s.events))
+	s.rx = newReceiver(windows)
+	s.ps = make([]Packet, windows)
+	s.arena = make([]byte, windows*window)
+	poll, err := s.file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	n := 0
+	look := func(fd uintptr) bool {
+		n = epollNow(fd, s.events)
+		return n > 0
+	}
+	var deadline time.Time
+	for {
+		n = 0
+		if !must {
+			// The goroutine waits in the runtime's poller for epoll to have
+			// something. To wait in epoll_wait itself costs twice as much: the
+			// scheduler watches threads that are in a system call.
+			if err := poll.Read(look); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+				return err
+			}
+		}
+		l.collect(s.events[:n])
+		select {
+		case <-l.done:
+			return net.ErrClosed
+		case <-l.wake:
+			must = true
+			select {
+			case <-l.done: // select has no order, and what ended the wait is used up
+				return net.ErrClosed
+			default:
+			}
+		default:
+		}
+		l.turn.Lock()
+		for i := range s.ready {
+			l.readReady(&s.ready[i])
+		}
+		if len(s.ready) > 0 {
+			l.flush()
+			s.off = 0
+			clear(s.ready)
+		}
+		if l.Tick != nil && (must || !l.next.IsZero()) {
+			if next := l.tick(time.Now(), must); next != deadline {
+				deadline = next
+				_ = s.file.SetReadDeadline(next) // fails when closed, as Read then does
+			}
+		}
+		l.turn.Unlock()
+		must = false
+	}
+}
+
+// epollNow fills in events without waiting and returns how many there are.
+func epollNow(ep uintptr, events []unix.EpollEvent) int {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, ep, uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+	if errno != 0 { // EINTR; others would be mistakes of this file
+		return 0
+	}
+	return int(n)
+}
+
+// collect makes s.ready of events.
+func (l *Loop) collect(events []unix.EpollEvent) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := &l.sys
+	s.round++
+	s.ready = s.ready[:0]
+	for _, e := range events {
+		i := uint32(e.Fd)
+		if i == wakeSlot {
+			var b [8]byte
+			_, _ = unix.Read(s.event, b[:])
+			continue
+		}
+		if p := s.slots[i]; p.c != nil && p.age == uint32(e.Pad) {
+			s.ready = append(s.ready, reading{p.c, p.h, p, e.Events})
+		}
+	}
+}
+
+// readReady reads a socket once and calls its handler; turn is held.
+func (l *Loop) readReady(r *reading) {
+	s := &l.sys
+	c := &r.c.sys
+	if !c.acquire() {
+		return // a handler of this round has closed it
+	}
+	defer c.release()
+	if r.what&unix.EPOLLERR != 0 {
+		h, _ := r.h.(icmpHandler)
+		c.drainErrors(h)
+		if r.what&unix.EPOLLIN == 0 {
+			return
+		}
+	}
+	in := r.slot.reads(s.round)
+	if len(s.arena)-s.off < in*window {
+		l.flush()
+		s.off = 0
+	}
+	for i := range in {
+		at := s.off + i*window
+		s.rx.buffer(i, s.arena[at:at+maxDatagram])
+	}
+	n, errno := s.rx.receive(c.fd, in)
+	if errno != 0 {
+		return // EAGAIN, or the fate of what was sent: the kernel tells again what is there
+	}
+	r.slot.got(n)
+	k := 0
+	for i := range n {
+		at := s.off + i*window
+		if p, ok := s.rx.packet(i, s.arena[at:at+maxDatagram]); ok {
+			s.ps[k] = p
+			k++
+		}
+	}
+	// The last window is not used up: the next socket's begins behind it.
+	s.off += (n-1)*window + (int(s.rx.msgs[n-1].len)+63)&^63
+	if k > 0 {
+		r.h.HandlePackets(s.ps[:k])
+	}
+}
+
+// reads returns how many messages to ask a socket for. To ask for one that is
+// not there costs something, but less than to come again. So a socket that has
+// more is asked for more: one that had all that it was asked for, and is back
+// in the next round.
+func (p *slot) reads(round uint32) int {
+	switch {
+	case p.in == 0:
+		p.in = 1
+	case p.last+1 == round && p.in < windows && p.full:
+		p.in *= 2
+	}
+	p.last = round
+	return int(p.in)
+}
+
+// got notes how many messages came.
+func (p *slot) got(n int) {
+	p.full = n == int(p.in)
+	if n <= int(p.in)/2 {
+		p.in /= 2
+	}
+}
