@@ -1,0 +1,6 @@
+//go:build !linux
+
+package turn
+
+// enter: network namespaces are Linux's.
+func enter() {}
