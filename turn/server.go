@@ -184,11 +184,11 @@ func (s *Server) init() {
 }
 
 // track has c closed by Close, which waits, until untrack. It fails once the
-// server is closed or drains.
+// server is closed.
 func (s *Server) track(c closer) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.draining {
+	if s.closed {
 		return ErrServerClosed
 	}
 	s.closers[c] = struct{}{}

@@ -3,14 +3,15 @@ package turn
 import (
 	"context"
 	"errors"
-	"net"
 	"time"
 )
 
 // Shutdown drains the server: allocations that are live go on, new ones are
 // refused, with the policy's Alternates if there are some (300), else with 508.
-// Listeners are closed at once, UDP sockets and connections when no allocation
-// is left or ctx ends; the error is ctx's then.
+// Listeners stay open for it, and for those who have an allocation: the data
+// connections of RFC 6062 are connections of their own, and so may be the path
+// that a client moves to. Everything is closed when no allocation is left or
+// ctx ends; the error is ctx's then.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.init()
 	s.mu.Lock()
@@ -19,11 +20,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return nil
 	}
 	s.draining = true
-	for c := range s.closers {
-		if l, ok := c.(net.Listener); ok {
-			_ = l.Close() // its Serve returns
-		}
-	}
 	if s.empty == nil {
 		s.empty = make(chan struct{})
 		if len(s.live) == 0 {

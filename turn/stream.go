@@ -20,7 +20,7 @@ import (
 // a *net.TCPListener, a listener of crypto/tls, or one whose connections have a
 // ConnectionState method of that kind. Client certificates that crypto/tls has
 // verified stand for a password where Auth grants what has no Proof. It blocks
-// until the listener fails or the server is shut down; the latter is
+// until the listener fails or the server is closed; the latter is
 // ErrServerClosed.
 func (s *Server) Serve(l net.Listener) error {
 	defer l.Close()
@@ -46,7 +46,7 @@ func (s *Server) Serve(l net.Listener) error {
 			continue
 		}
 		s.mu.Lock()
-		over := s.closed || s.draining
+		over := s.closed
 		s.mu.Unlock()
 		if over {
 			return ErrServerClosed
