@@ -39,13 +39,17 @@ var places = []place{
 	{path: "internal/fanout", layer: leaf},
 	{path: "internal/h264", layer: leaf, also: []string{"internal/nal"}},
 	{path: "internal/h265", layer: leaf, also: []string{"internal/nal"}},
+	{path: "internal/halfopen", layer: leaf},
+	{path: "internal/ipset", layer: leaf},
 	{path: "internal/memnet", layer: leaf},
 	{path: "internal/mp3", layer: leaf},
 	{path: "internal/nal", layer: leaf},
 	{path: "internal/name", layer: leaf},
 	{path: "internal/opus", layer: leaf},
+	{path: "internal/rawtcp", layer: leaf},
 	{path: "internal/rtp", layer: leaf},
 	{path: "internal/sdp", layer: leaf},
+	{path: "internal/stunwire", layer: leaf},
 	{path: "internal/udp", layer: leaf},
 	{path: "internal/vpx", layer: leaf},
 
@@ -60,6 +64,10 @@ var places = []place{
 
 	{path: "internal/dash", layer: engine, also: []string{"internal/hls"}}, // whose segments it describes
 	{path: "internal/hls/...", layer: engine, also: []string{"internal/hls"}},
+	{path: "internal/httpauth", layer: engine},
+	{path: "internal/dtlsmux", layer: engine},
+	{path: "internal/oneport", layer: engine, also: []string{"internal/proxyproto"}}, // in a test
+	{path: "internal/proxyproto", layer: engine},
 	{path: "internal/rtmp", layer: engine},
 	{path: "internal/srt", layer: engine},
 	{path: "internal/webrtc", layer: engine},
@@ -70,14 +78,16 @@ var places = []place{
 	{path: "relay", layer: role},
 	{path: "turn", layer: role},
 
-	{path: "auth/...", layer: extension},
+	{path: "auth/...", layer: extension, also: []string{"auth/turnauth", "auth/sqlauth"}},
+	{path: "auth/internal/conninfo", layer: leaf},
 	{path: "deliver/...", layer: extension},
 	{path: "ingest/...", layer: extension},
 	{path: "record/...", layer: extension},
 	{path: "relay/...", layer: extension},
 	{path: "stream/transcode/...", layer: extension, also: []string{"stream/transcode"}},
 
-	{path: "api/...", layer: control, also: []string{"api/mediaapi", "api/turnapi", "api/prom"}},
+	{path: "api/access", layer: extension}, // before the handlers of every role
+	{path: "api/...", layer: control, also: []string{"api/mediaapi", "api/turnapi", "api/srsapi", "api/prom", "api/mediaprom", "api/access", "api/internal/process"}},
 
 	{path: "examples/...", layer: host},
 
@@ -99,8 +109,15 @@ var modules = []module{
 	{"github.com/Eyevinn/mp4ff", []layer{format, role}},
 	{"github.com/asticode/go-astits", []layer{format}},
 	{"github.com/bluenviron/mediacommon/v2", []layer{leaf, format}},
+	{"github.com/go-sql-driver/mysql", []layer{extension}},
+	{"github.com/golang-jwt/jwt/v5", []layer{extension}},
+	{"github.com/jackc/pgx/v5", []layer{extension}},
+	{"github.com/prometheus/client_golang", []layer{control}},
+	{"github.com/redis/go-redis/v9", []layer{extension, control, host}},
 	{"golang.org/x/net", []layer{leaf, engine}},
 	{"golang.org/x/sys", []layer{leaf, engine, role}},
+	{"golang.org/x/text", []layer{vocabulary}},
+	{"modernc.org/sqlite", []layer{extension}},
 
 	{"github.com/Eyevinn/dash-mpd", nil},
 	{"github.com/Eyevinn/hls-m3u8", nil},
@@ -108,10 +125,14 @@ var modules = []module{
 	{"github.com/chromedp/cdproto", nil},
 	{"github.com/chromedp/chromedp", nil},
 	{"github.com/coder/websocket", nil},
+	{"github.com/minio/minio-go/v7", []layer{extension}},
+	{"github.com/pion/turn/v5", nil},
 	{"github.com/stretchr/testify", nil},
 	{"go.uber.org/goleak", nil},
 	{"pgregory.net/rapid", nil},
 
+	{"github.com/pion/dtls/v3", []layer{engine, role}},
+	{"github.com/pion/logging", []layer{engine}}, // to keep pion/dtls silent
 	{"github.com/pion/stun/v2", []layer{vocabulary, role}},
 }
 
@@ -122,7 +143,7 @@ type apart struct{ these, those []string }
 
 var aparts = []apart{
 	{
-		these: []string{"turn", "stun"},
+		these: []string{"turn", "stun", "api", "api/access", "api/turnapi", "api/prom", "api/statsdb"},
 		those: []string{
 			"stream/...", "ingest/...", "deliver/...", "relay/...", "record/...",
 			"internal/amf", "internal/flv", "internal/fmp4", "internal/mpegts", "internal/h264", "internal/h265",
@@ -132,6 +153,14 @@ var aparts = []apart{
 	{
 		these: []string{"stream", "ingest", "deliver", "relay", "record"},
 		those: []string{"turn"},
+	},
+	{ // a host links the drivers that it wants
+		these: []string{"auth/sqlauth/postgres"},
+		those: []string{"auth/sqlauth/mysql", "auth/sqlauth/sqlite"},
+	},
+	{
+		these: []string{"auth/sqlauth/mysql"},
+		those: []string{"auth/sqlauth/sqlite"},
 	},
 }
 
@@ -147,8 +176,8 @@ type ban struct {
 
 var bans = []ban{
 	{
-		pkg: "github.com/pion/stun/v2", names: []string{"Dial*", "NewClient"}, tests: true,
-		why: "it dials with pion/dtls/v2, which has CVE-2026-26014 and no fix",
+		pkg: "github.com/pion/stun/v2", names: []string{"Dial*", "NewClient", "Decode"}, tests: true,
+		why: "it dials with pion/dtls/v2, which has CVE-2026-26014 and no fix, and decodes what stands behind MESSAGE-INTEGRITY (use stun.Decode)",
 	},
 	{
 		pkg: "log", except: []layer{host, harness},
