@@ -53,7 +53,7 @@ func BenchmarkMemory(b *testing.B) {
 	for _, protocol := range []string{"http", "ws", "rtmp"} {
 		b.Run(protocol, func(b *testing.B) {
 			for b.Loop() {
-				b.ReportMetric(memory(b, protocol, request(b, protocol), players), "B/player")
+				b.ReportMetric(playerMemory(b, protocol, request(b, protocol), players), "B/player")
 			}
 		})
 	}
@@ -128,7 +128,7 @@ func serveOne(t testing.TB, protocol string) (srv *Server, src *source, addr str
 	return srv, src, ln.Addr().String()
 }
 
-func memory(b *testing.B, protocol string, request []byte, players int) float64 {
+func playerMemory(b *testing.B, protocol string, request []byte, players int) float64 {
 	srv, src, addr := serveOne(b, protocol)
 	var conns []net.Conn
 	used := func() float64 {

@@ -45,15 +45,24 @@ type HLS struct {
 	MaxWaiters        int
 	MaxWaitersPerAddr int
 
+	// Storage keeps what is packaged, for good: below the stream's name, each
+	// presentation in a directory named by its start, that any file server can
+	// serve, while it goes on and later; docs/http.md shows it. Without, the
+	// window is all there is, in memory. A storage that fails, or is too slow,
+	// loses segments, which is logged and a stream.StorageFailed event; the live
+	// stream never waits for it. Keys of encrypted segments are stored beside
+	// them.
+	Storage stream.Storage
+
 	// TokenLife is how long an individual viewer's playlists can be reloaded
 	// if the Grant does not say. 0: 12 hours.
 	TokenLife time.Duration
 }
 
-// packager returns a packager for a stream that follows another whose next
-// Media Sequence Number is first.
-func (c *HLS) packager(first uint64) *hls.Packager {
-	return hls.New(hls.Config{
+// packager returns a packager for a stream that follows what was packaged
+// before under its name. Both may be nil.
+func (c *HLS) packager(before *hlsRun, store *hlsStore) *hls.Packager {
+	config := hls.Config{
 		Segment:           c.Segment,
 		Part:              c.Part,
 		Window:            c.Window,
@@ -64,8 +73,16 @@ func (c *HLS) packager(first uint64) *hls.Packager {
 		TS:                func() hls.TSMuxer { return &mpegts.Muxer{} },
 		Encrypt:           c.Encrypt,
 		KeySegments:       c.KeySegments,
-		FirstSequence:     first,
-	})
+	}
+	config.FirstSequence, config.FirstDiscontinuity = before.next()
+	if store != nil {
+		config.OnSegment = func(s *hls.Segment) {
+			if s.Rendition != hls.TS { // that begins with who asks for it
+				store.add(s)
+			}
+		}
+	}
+	return hls.New(config)
 }
 
 // retention is how long a stream that has ended can still be fetched: players

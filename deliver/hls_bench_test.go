@@ -7,11 +7,13 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/runnel-media/runnel/auth"
+	"github.com/runnel-media/runnel/internal/hls/hlscheck"
 	"github.com/runnel-media/runnel/stream"
 	"github.com/runnel-media/runnel/stream/streamtest"
 )
@@ -21,6 +23,53 @@ type blank struct{ h http.Header }
 func (w *blank) Header() http.Header         { return w.h }
 func (w *blank) Write(b []byte) (int, error) { return len(b), nil }
 func (w *blank) WriteHeader(int)             {}
+
+// Serving a segment allocates the same whatever its size is.
+func TestHLSServeAllocates(t *testing.T) {
+	perServe := func(frameSize int) (size int64, allocated uint64) {
+		inHLSBed(t, nil, func(t *testing.T, b *hlsBed) {
+			src := publish(t, b.hub, "live/x", &streamtest.Pattern{FrameSize: frameSize})
+			_, err := b.srv.startHLS(t.Context(), "live/x", 0)
+			require.NoError(t, err)
+			for range 30 {
+				src.write(10)
+				synctest.Wait()
+			}
+			video, _ := b.playlists("/live/x.m3u8")
+			p, found := hlscheck.Media(b.get(video).body)
+			require.Empty(t, found)
+			r := httptest.NewRequest("GET", resolve(t, video, p.Segments[0].URI), nil)
+			r.RemoteAddr = "10.0.0.1:1"
+			w := &counter{blank: blank{make(http.Header)}}
+			const rounds = 200
+			var before, after runtime.MemStats
+			b.srv.ServeHTTP(w, r)
+			runtime.ReadMemStats(&before)
+			for range rounds {
+				b.srv.ServeHTTP(w, r)
+			}
+			runtime.ReadMemStats(&after)
+			size, allocated = w.n/(rounds+1), (after.TotalAlloc-before.TotalAlloc)/rounds
+		})
+		return size, allocated
+	}
+	small, a := perServe(100)
+	large, b := perServe(100_000)
+	t.Logf("%d bytes allocated for %d, %d for %d", a, small, b, large)
+	require.Greater(t, large, 100*small)
+	require.InDelta(t, float64(a), float64(b), 500)
+}
+
+// A counter counts what is written to it.
+type counter struct {
+	blank
+	n int64
+}
+
+func (w *counter) Write(b []byte) (int, error) {
+	w.n += int64(len(b))
+	return len(b), nil
+}
 
 // BenchmarkHLSWaiters holds 2,000 viewers in blocking reloads of one playlist and
 // wakes them: what one takes while it waits, its request and goroutine

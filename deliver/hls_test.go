@@ -229,6 +229,8 @@ func TestHLSRepublish(t *testing.T) {
 		fresh, found := hlscheck.Media(b.get(video).body)
 		require.Empty(t, found)
 		require.Equal(t, last.Sequence+1, fresh.Segments[0].Sequence)
+		require.True(t, fresh.Segments[0].Discontinuity)
+		require.Equal(t, last.DiscontinuitySequence+1, fresh.Segments[0].DiscontinuitySequence)
 		require.NotEmpty(t, b.get(resolve(t, video, last.URI)).body, "what was listed can still be had")
 	})
 }

@@ -126,7 +126,7 @@ func (a *answer) multivariant(path string) {
 	}
 	defer v.end()
 	q := a.r.URL.Query()
-	o := hls.MultivariantOptions{TS: q.Get("format") == "ts", AudioOnly: q.Has("audio-only")}
+	o := hls.MultivariantOptions{TS: q.Get("format") == "ts", AudioOnly: q.Has("audio-only"), AudioVariant: q.Has("audio-variant")}
 	o.Prefix = playlistPrefix(a.req, v)
 	who := a.req.Remote.Addr()
 	text, err := run.pack.Multivariant(ctx, who, o)

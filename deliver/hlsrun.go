@@ -27,6 +27,10 @@ type hlsTable struct {
 	tokens  map[string]*hlsViewer // individual viewers by the ID in their token
 	shared  map[hlsWho]*hlsViewer // others
 	recent  map[hlsWho]*hlsViewer // the individual viewer that an address last had
+
+	stores     sync.WaitGroup  // those that run
+	storage    context.Context // theirs
+	cutStorage context.CancelFunc
 }
 
 // An hlsRun is one stream that is packaged, from its first frame to some time
@@ -35,9 +39,11 @@ type hlsRun struct {
 	name   string
 	stream *stream.Stream
 	pack   *hls.Packager
+	store  *hlsStore // nil: it is not stored
 	mpd    dash.Manifest
 	cancel context.CancelFunc
 	done   chan struct{} // closed when the packager has ended
+	hurry  chan struct{} // takes one: the end is waited for
 
 	used    atomic.Int64 // when somebody last asked for something, Unix ns
 	endedAt atomic.Int64 // 0: it goes on
@@ -87,6 +93,10 @@ func (s *Server) startHLS(ctx context.Context, name string, wait time.Duration) 
 				return s.addRun(name, sub, old), nil
 			}
 			t.mu.Unlock()
+			select {
+			case old.hurry <- struct{}{}:
+			default:
+			}
 			select { // its stream has ended: so will it
 			case <-old.done:
 				continue
@@ -107,7 +117,8 @@ func (s *Server) startHLS(ctx context.Context, name string, wait time.Duration) 
 func (s *Server) addRun(name string, sub *stream.Subscriber, old *hlsRun) *hlsRun {
 	t := &s.hls
 	ctx, cancel := context.WithCancel(context.Background())
-	run := &hlsRun{name: name, stream: sub.Stream(), pack: s.HLS.packager(old.next()), cancel: cancel, done: make(chan struct{})}
+	store := s.startStore(name)
+	run := &hlsRun{name: name, stream: sub.Stream(), pack: s.HLS.packager(old, store), store: store, cancel: cancel, done: make(chan struct{}), hurry: make(chan struct{}, 1)}
 	run.mpd.Packager, run.mpd.MediaBase = run.pack, mediaBase(path.Base(name))
 	run.touch()
 	if t.runs == nil {
@@ -144,24 +155,38 @@ func (r *hlsRun) follow(ctx context.Context, sub *stream.Subscriber) {
 			break
 		}
 	}
+	r.pack.Flush()
+	if r.store != nil {
+		r.store.end()
+	}
+	select {
+	case <-time.After(lastCall):
+	case <-r.hurry:
+	case <-ctx.Done():
+	}
 	r.pack.End()
 	r.endedAt.Store(time.Now().UnixNano())
 }
 
+// lastCall is how long players have to fetch the last part before they are told
+// that the stream has ended. They are further behind than that.
+const lastCall = 500 * time.Millisecond
+
 func (r *hlsRun) touch() { r.used.Store(time.Now().UnixNano()) }
 
 // next returns the Media Sequence Number that follows those of r, which has
-// ended or is nil.
-func (r *hlsRun) next() (seq uint64) {
+// ended or is nil, and how many discontinuities there were up to then.
+func (r *hlsRun) next() (seq, discontinuity uint64) {
 	if r == nil {
-		return 0
+		return 0, 0
 	}
 	for _, rendition := range []hls.Rendition{hls.Video, hls.Audio, hls.TS} {
 		if segs := r.pack.View(rendition).Segments; len(segs) > 0 {
-			seq = max(seq, segs[len(segs)-1].Sequence+1)
+			last := segs[len(segs)-1]
+			seq, discontinuity = max(seq, last.Sequence+1), max(discontinuity, last.DiscontinuitySequence)
 		}
 	}
-	return seq
+	return seq, discontinuity
 }
 
 const sweepInterval = time.Second

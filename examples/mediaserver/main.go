@@ -31,6 +31,7 @@ import (
 	"github.com/runnel-media/runnel/deliver"
 	"github.com/runnel-media/runnel/ingest"
 	"github.com/runnel-media/runnel/internal/config"
+	"github.com/runnel-media/runnel/record"
 	"github.com/runnel-media/runnel/stream"
 	"github.com/runnel-media/runnel/stream/streamtest"
 )
@@ -56,9 +57,12 @@ type options struct {
 	publishToken             string
 	writeInterval            time.Duration
 	hls                      deliver.HLS
+	hlsDir                   string
+	record                   recordOptions
 	gopCache                 bool
 	demo                     bool
-	logLevel                 slog.Level
+	logLevel                 slog.LevelVar
+	api                      apiOptions
 }
 
 func parse(args []string) (*options, error) {
@@ -77,15 +81,18 @@ func parse(args []string) (*options, error) {
 	fs.DurationVar(&o.hls.Segment, "hls-segment", 2*time.Second, "shortest HLS segment; they begin with key frames")
 	fs.DurationVar(&o.hls.Part, "hls-part", 200*time.Millisecond, "HLS partial segment; negative: none, and no low latency")
 	fs.DurationVar(&o.hls.Window, "hls-window", 30*time.Second, "how far back HLS players can seek")
-	fs.Func("hls-key", "encryption of HLS segments: empty for none, or aes-128", func(v string) error {
+	fs.StringVar(&o.hlsDir, "hls-dir", "", "directory to store HLS in, for good, for any file server; empty: in memory only")
+	fs.Func("hls-key", "encryption of HLS segments: empty for none, or aes-128, with a new key every ten segments", func(v string) error {
 		if v != "" && v != "aes-128" {
 			return errors.New("the only encryption is aes-128")
 		}
 		o.hls.Encrypt = v != ""
 		return nil
 	})
+	o.record.flags(fs)
 	fs.StringVar(&o.pprof, "pprof", "", "address for net/http/pprof, for those who measure; empty: off")
-	fs.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	o.api.flags(fs)
+	fs.TextVar(&o.logLevel, "log-level", &slog.LevelVar{}, "debug, info, warn or error")
 	if err := config.Parse(fs, args); err != nil {
 		return nil, err
 	}
@@ -107,13 +114,24 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.logLevel}))
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: &o.logLevel}))
 	hub := &stream.Hub{Log: log, Cache: stream.Cache{Off: !o.gopCache}, Grace: grace}
 	defer hub.Close()
 	authorizer := allow{publishToken: o.publishToken}
 	in := &ingest.Server{Hub: hub, Auth: authorizer, Log: log}
 	out := &deliver.Server{Hub: hub, Auth: authorizer, Log: log, WriteInterval: o.writeInterval, Wait: time.Second, HLS: o.hls}
+	if o.hlsDir != "" {
+		// A file server of the same group may read it.
+		dir := &record.Dir{Path: o.hlsDir, FileMode: 0o640, DirMode: 0o750}
+		defer dir.Close()
+		out.HLS.Storage = dir
+	}
 	go func() { _ = out.Run(ctx) }() // ends with ctx
+	recording, err := o.record.start(ctx, hub, log)
+	if err != nil {
+		return err
+	}
+	defer recording.stop()
 
 	s := &servers{failed: make(chan error, 8)}
 	defer s.close()
@@ -124,7 +142,10 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if err := s.listen("RTMP", o.rtmp, nil, func(l net.Listener) error { return in.ServeRTMP(l, out) }); err != nil {
 		return err
 	}
-	web := &http.Server{Handler: routes(hub, in, out, o), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	web := &http.Server{Handler: recording.routes(routes(hub, in, out, o)), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	if err := o.api.start(ctx, o, hub, s, web, log); err != nil {
+		return err
+	}
 	if err := s.listen("HTTP", o.http, nil, web.Serve); err != nil {
 		return err
 	}

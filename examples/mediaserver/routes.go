@@ -34,7 +34,6 @@ func routes(hub *stream.Hub, in *ingest.Server, out *deliver.Server, o *options)
 	})
 	mux.HandleFunc("GET /streams.json", func(w http.ResponseWriter, r *http.Request) { writeJSON(w, listStreams(hub, o)) })
 	mux.HandleFunc("GET /stats.json", func(w http.ResponseWriter, r *http.Request) { writeJSON(w, figures(hub)) })
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	return mux
 }
 

@@ -22,8 +22,7 @@ type viewer struct {
 	t testing.TB
 	m *Manifest
 
-	breaks bool          // a track stops before its segment ends
-	lag    time.Duration // that timeShiftBufferDepth tells of
+	lag time.Duration // that timeShiftBufferDepth tells of
 
 	start    time.Time           // availabilityStartTime
 	periods  map[string]string   // what must not change, by id
@@ -188,11 +187,7 @@ func (v *viewer) checkSegment(url string, at, d int64, timescale, id uint32) {
 		}
 	}
 	require.InDelta(t, earliest, at, float64(timescale)/1000, "%s begins with the picture that is shown first", url)
-	if v.breaks {
-		require.LessOrEqual(t, length, d+2, "%s\n%s", url, v.text)
-	} else {
-		require.InDelta(t, length, d, 2, "%s\n%s", url, v.text)
-	}
+	require.InDelta(t, length, d, 2, "%s\n%s", url, v.text)
 }
 
 // set returns the AdaptationSet of a rendition in the last Period, or nil.

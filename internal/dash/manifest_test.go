@@ -171,10 +171,46 @@ func TestPeriodsLeave(t *testing.T) {
 	require.InDelta(t, 32, f.doc.Periods[len(f.doc.Periods)-1].Start.Seconds(), 0.2)
 }
 
+// A track that is described anew as it was is no reason for a new Period.
+func TestSameAgain(t *testing.T) {
+	f := newFeed(t, hls.Config{Segment: time.Second})
+	f.play(&streamtest.Pattern{}, ms(4300))
+	f.play(&streamtest.Pattern{Start: ms(4320)}, ms(9000)) // with tracks of its own
+	require.Len(t, f.doc.Periods, 1)
+}
+
+// What is left of a publisher that was lost right after a key frame, a picture
+// without sound, is left out: a Period of its own would be one that nobody can
+// play.
+func TestScrap(t *testing.T) {
+	for _, back := range []bool{true, false} {
+		f := newFeed(t, hls.Config{Segment: time.Second})
+		f.play(&streamtest.Pattern{}, 4*time.Second)
+		p := &streamtest.Pattern{NoAudio: true, Start: 4 * time.Second}
+		for frame := range until(p.Frames(-1), ms(4300)) {
+			frame.Time = f.wall
+			f.m.Packager.Add(frame)
+		}
+		f.m.Packager.Flush()
+		f.look(f.wall)
+		f.away(5 * time.Second)
+		want := []string{"0"}
+		if back {
+			f.play(&streamtest.Pattern{Start: time.Hour}, time.Hour+ms(5100))
+			want = append(want, "5")
+		}
+		f.end()
+		ids := []string{}
+		for _, p := range f.doc.Periods {
+			ids = append(ids, p.Id)
+		}
+		require.Equal(t, want, ids)
+	}
+}
+
 // Other codecs: a new Period with a new initialization segment.
 func TestCodecChange(t *testing.T) {
 	f := newFeed(t, hls.Config{Segment: time.Second})
-	f.breaks = true
 	f.play(&streamtest.Pattern{}, ms(4300))
 	f.play(&streamtest.Pattern{Video: stream.H265, Audio: stream.Opus, Start: ms(4340)}, ms(9000))
 	require.Len(t, f.doc.Periods, 2)
@@ -187,7 +223,6 @@ func TestCodecChange(t *testing.T) {
 // The picture is away for a while: Periods with the sound alone.
 func TestSilence(t *testing.T) {
 	f := newFeed(t, hls.Config{Segment: time.Second})
-	f.breaks = true
 	p := &streamtest.Pattern{}
 	f.m.Packager.SetTracks(p.Tracks()...)
 	for frame := range until(p.Frames(-1), 30*time.Second) {

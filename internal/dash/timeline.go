@@ -47,6 +47,18 @@ type content struct {
 	inits         [renditions]*hls.Init // nil: no media of the rendition
 }
 
+// fits reports whether a Period with c can have o too. Initialization segments
+// are the same if their numbers are.
+func (c *content) fits(o *content) bool {
+	for r, a := range c.inits {
+		b := o.inits[r]
+		if (a == nil) != (b == nil) || a != nil && a.Number != b.Number {
+			return false
+		}
+	}
+	return c.discontinuity == o.discontinuity
+}
+
 // observe takes up the segments that are new, and forgets Periods that have left
 // the window.
 func (tl *timeline) observe(views [renditions]hls.View, now time.Time) {
@@ -64,8 +76,22 @@ func (tl *timeline) observe(views [renditions]hls.View, now time.Time) {
 			any = true
 		}
 	}
+	at := func(seq uint64) [renditions]*hls.Segment {
+		return [renditions]*hls.Segment{find(views[hls.Video], seq), find(views[hls.Audio], seq)}
+	}
 	for seq := max(from, tl.next); seq < to; seq++ {
-		tl.add(seq, [renditions]*hls.Segment{find(views[hls.Video], seq), find(views[hls.Audio], seq)}, views, now)
+		segs := at(seq)
+		if tl.scrap(segs, views[hls.Video].TargetDuration) {
+			last := seq+1 == to
+			if last && !(views[hls.Video].Ended && views[hls.Audio].Ended) {
+				to = seq // the next one tells
+				break
+			}
+			if next := contentOf(at(seq + 1)); last || next.discontinuity != tl.last.discontinuity {
+				continue
+			}
+		}
+		tl.add(seq, segs, views, now)
 	}
 	tl.next = max(tl.next, to)
 
@@ -93,14 +119,37 @@ func find(v hls.View, seq uint64) *hls.Segment {
 	return s
 }
 
-func (tl *timeline) add(seq uint64, segs [renditions]*hls.Segment, views [renditions]hls.View, now time.Time) {
-	var c content
+// scrap reports whether segments are so little that nobody misses them, and
+// without one of the renditions that were there before: what is left when a
+// publisher is lost right after a key frame. A Period for them would be one that
+// dash.js takes for the end.
+func (tl *timeline) scrap(segs [renditions]*hls.Segment, target time.Duration) bool {
+	c := contentOf(segs)
+	less := false
+	for r, s := range segs {
+		switch {
+		case s == nil:
+			less = less || tl.last.inits[r] != nil
+		case tl.last.inits[r] == nil || s.Duration > target/2:
+			return false
+		}
+	}
+	return less && c.inits != [renditions]*hls.Init{} && c.discontinuity == tl.last.discontinuity
+}
+
+// contentOf returns what the segments of a Media Sequence Number are.
+func contentOf(segs [renditions]*hls.Segment) (c content) {
 	for r, s := range segs {
 		if s != nil {
 			c.discontinuity, c.inits[r] = s.DiscontinuitySequence, s.Init
 		}
 	}
-	if c.inits != [renditions]*hls.Init{} && (c != tl.last || len(tl.periods) == 0) {
+	return c
+}
+
+func (tl *timeline) add(seq uint64, segs [renditions]*hls.Segment, views [renditions]hls.View, now time.Time) {
+	c := contentOf(segs)
+	if c.inits != [renditions]*hls.Init{} && (!c.fits(&tl.last) || len(tl.periods) == 0) {
 		tl.begin(seq, c, segs, views, now)
 	}
 	tl.last = c
@@ -199,10 +248,16 @@ func (p *period) listed(views [renditions]hls.View, r hls.Rendition) []*hls.Segm
 	return list
 }
 
-// endOf returns the decoding time at which a segment ends. Segment.Duration counts
-// from the end of the one before it, which may have been earlier than Start.
+// endOf returns the decoding time at which the media of a segment ends.
+// Segment.Duration counts from the end of the one before it, which may have been
+// earlier than Start, to the next, before which the track may have fallen silent.
 func endOf(s *hls.Segment) time.Duration {
-	last := s.Parts[len(s.Parts)-1]
+	last := s.Parts[0]
+	for _, p := range s.Parts {
+		if !p.Gap {
+			last = p
+		}
+	}
 	return last.Start + last.Duration
 }
 

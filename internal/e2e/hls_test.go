@@ -1,11 +1,13 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +29,7 @@ const (
 var (
 	segmented     = &peer.Clip{Name: "segmented.flv", Seconds: 7, Video: keyEachSecond + "0"}
 	segmentedB    = &peer.Clip{Name: "segmented-b.flv", Seconds: 6, Video: keyEachSecond + "2"}
+	segmentedMP4  = &peer.Clip{Name: "segmented.mp4", Seconds: 7, Video: keyEachSecond + "0", Container: fragments}
 	segmentedHEVC = &peer.Clip{Name: "segmented-hevc.mp4", Seconds: 5, Container: fragments, Audio: "-c:a aac",
 		Video: "-c:v libx265 -preset ultrafast -pix_fmt yuv420p -x265-params log-level=error:keyint=25:scenecut=0:bframes=2"}
 	segmentedAV1 = &peer.Clip{Name: "segmented-av1.mp4", Seconds: 6, Container: fragments, Audio: "-c:a libopus -b:a 64k",
@@ -113,20 +116,14 @@ func (s *server) send(t *testing.T, clip *peer.Clip, name string) {
 // missed little of the start and nothing of the end.
 func requirePlayed(t *testing.T, page *peer.Page, clip *peer.Clip, missed float64) {
 	t.Helper()
-	// At the end of a low-latency playlist hls.js 1.7.4 does not always close its
-	// MediaSource: then there is no event, and at times not even a duration. What
-	// it has played is what counts here; that it has stopped to do so is the end.
-	last := page.Playback(t, "video")
-	for still := 0; still < 3 && !peer.Eval[bool](t, page, "ended"); {
-		time.Sleep(time.Second)
-		p := page.Playback(t, "video")
-		if still++; p.Frames > last.Frames || p.AudioBytes > last.AudioBytes {
-			still = 0
-		}
-		last = p
-	}
+	// On a machine that is too busy hls.js 1.7.4 leaves parts out, and does not
+	// close its MediaSource then. Nothing of ours makes such a hole.
+	const skipped = "player instanceof window.Hls && video.buffered.length > 1"
+	page.Until(t, live, "ended || window.Hls && "+skipped)
 	if !peer.Eval[bool](t, page, "ended") {
-		t.Logf("no event of the end: at %.2f s of %s", last.Time, peer.Eval[string](t, page, "String(video.duration)"))
+		t.Logf("hls.js could not keep up: %+v", page.Playback(t, "video"))
+		requireFine(t, page)
+		return
 	}
 	p := page.Playback(t, "video")
 	t.Logf("%+v", p)
@@ -197,8 +194,9 @@ func TestHLS(t *testing.T) {
 	}
 }
 
-// TestHLSLatency joins a stream that is on, as viewers do, and records how far
-// behind hls.js plays: as it is, and allowed to play faster to catch up.
+// TestHLSLatency joins a stream that is on, as viewers do, again and again, and
+// records how far behind hls.js plays: as it is, and allowed to play faster to
+// catch up. What a single start gets depends on where in a segment it falls.
 func TestHLSLatency(t *testing.T) {
 	t.Parallel()
 	s := startHTTPPlay(t, &stream.Hub{}, deliver.HLS{})
@@ -206,23 +204,29 @@ func TestHLSLatency(t *testing.T) {
 	browser := peer.StartBrowser(t)
 	time.Sleep(2 * time.Second) // of media
 	for _, rate := range []string{"1", "1.5"} {
-		page := s.watch(t, browser, "hls.js", "a", "")
-		peer.Eval[float64](t, page, "player.config.maxLiveSyncPlaybackRate = "+rate)
-		l := latencies(t, page, 4)
-		require.Positive(t, l[len(l)-1])
-		t.Logf("rate up to %s: target %.2f s, at the end %.2f s", rate, peer.Eval[float64](t, page, "player.targetLatency || 0"), l[len(l)-1])
-		requireFine(t, page)
-		peer.Eval[any](t, page, "(player.destroy(), null)")
+		var all []float64
+		for range 5 {
+			page := s.watch(t, browser, "hls.js", "a", "")
+			peer.Eval[float64](t, page, "player.config.maxLiveSyncPlaybackRate = "+rate)
+			page.WaitPlayback(t, "video", live, func(p peer.Playback) bool { return p.Frames > 2*peer.FPS })
+			latency := peer.Eval[float64](t, page, "latency() || 0")
+			require.Positive(t, latency)
+			all = append(all, latency)
+			requireFine(t, page)
+			t.Logf("rate up to %s: %.2f s, of that PART-HOLD-BACK %.2f s", rate, latency, peer.Eval[float64](t, page, "player.targetLatency || 0"))
+			peer.Eval[any](t, page, "(player.destroy(), null)")
+		}
+		slices.Sort(all)
+		t.Logf("rate up to %s: median %.2f s of %.2f", rate, all[len(all)/2], all)
 	}
 }
 
 // TestHLSRepublish: a player stays when the publisher is lost, and goes on when
-// it is back. (dash.js at times takes the hole before the new Period for the
-// stream's end; it is left out until our MPD gives it no reason to.)
+// it is back.
 func TestHLSRepublish(t *testing.T) {
 	t.Parallel()
 	browser := peer.StartBrowser(t)
-	for _, player := range []string{"hls.js"} {
+	for _, player := range []string{"hls.js", "dash.js"} {
 		t.Run(player, func(t *testing.T) {
 			t.Parallel()
 			s := startHTTPPlay(t, &stream.Hub{Grace: live}, deliver.HLS{})
@@ -244,27 +248,38 @@ func TestHLSRepublish(t *testing.T) {
 	}
 }
 
-// TestHLSSeek: one can go back to the start of the window, and plays on there.
+// TestHLSSeek: one can go back 20 s in the window, and plays on there. The
+// publisher sends what one goes back to faster than it would take.
 func TestHLSSeek(t *testing.T) {
 	t.Parallel()
+	const back = 20
 	browser := peer.StartBrowser(t)
 	for _, player := range []string{"hls.js", "dash.js"} {
 		t.Run(player, func(t *testing.T) {
 			t.Parallel()
 			s := startHTTPPlay(t, &stream.Hub{}, deliver.HLS{})
-			push(t, segmented, s.rtmp+"/live/a", "-stream_loop", "-1")
-			time.Sleep(11 * time.Second) // of media, to go back in
+			peer.PublishAhead(t, s.rtmp+"/live#a", peer.ReadMP4(t, lab.Clip(t, segmentedMP4)).Repeat(9), 27*time.Second)
+			peer.Eventually(t, live, "the window", func() bool {
+				resp, err := http.Get(s.http + "/live/a/_hls/live/v.m3u8")
+				require.NoError(t, err)
+				defer resp.Body.Close()
+				text, err := io.ReadAll(resp.Body)
+				require.NoError(t, err)
+				return bytes.Count(text, []byte("#EXTINF:")) > back+5
+			})
 			page := s.watch(t, browser, player, "a", "")
 			edge := page.WaitPlayback(t, "video", live, func(p peer.Playback) bool { return p.Frames > peer.FPS/2 })
-			back := map[string]string{ // dash.js counts from the start of the window
-				"hls.js":  "(video.currentTime -= 6, video.currentTime)",
-				"dash.js": "(player.seek(Math.max(0, player.time() - 6)), video.currentTime)",
+			seek := map[string]string{ // dash.js counts from the start of the window
+				"hls.js":  "video.currentTime -= %d",
+				"dash.js": "player.seek(Math.max(0, player.time() - %d))",
 			}[player]
-			peer.Eval[float64](t, page, back)
+			at := page.Playback(t, "video").Time
+			peer.Eval[any](t, page, fmt.Sprintf("("+seek+", null)", back))
 			p := page.WaitPlayback(t, "video", live, func(p peer.Playback) bool {
-				return p.Time < edge.Time && p.Frames > edge.Frames+peer.FPS && p.State >= 3
+				return p.Time < at && p.Frames > edge.Frames+peer.FPS && p.State >= 3
 			})
-			t.Logf("%+v, before %+v", p, edge)
+			t.Logf("from %.2f s: %+v", at, p)
+			require.Less(t, p.Time, at-back+8, "it plays on there, and has not gone to the edge")
 			requireFine(t, page)
 		})
 	}
@@ -330,7 +345,7 @@ func TestHLSRules(t *testing.T) {
 		_, msn, part := reloads.Playlist().Last()
 		ref.RawQuery = fmt.Sprintf("_HLS_msn=%d&_HLS_part=%d", msn, part+1)
 		text = get(ref.String())
-		problems := reloads.Add(time.Now(), text)
+		problems := reloads.Asked(time.Now(), msn, part+1, text)
 		require.Empty(t, problems, "%s\n%s", ref, text)
 		asked++
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 
 // Whatever publishers come after one another, playlists stay consistent.
 func TestChaos(t *testing.T) {
-	for seed := range uint64(8) {
+	for seed := range uint64(12) {
 		chaos(t, seed)
 	}
 }
@@ -36,10 +37,25 @@ func chaos(t *testing.T, seed uint64) {
 			Audio: []stream.Codec{stream.AAC, stream.Opus, stream.MP3}[random.IntN(3)],
 		}
 		p.NoAudio = !p.NoVideo && random.IntN(4) == 0
-		if random.IntN(2) == 0 {
+		length := ms(random.IntN(6000))
+		var second []*stream.Frame // a further track of video, cut elsewhere at times
+		switch {
+		case !p.NoVideo && random.IntN(2) == 0:
+			q := &streamtest.Pattern{Start: at, FPS: p.FPS, KeyInterval: p.KeyInterval, NoAudio: true, Video: p.Video}
+			track := *q.Tracks()[0]
+			track.ID = 9
+			s.p.SetTracks(append(slices.Clone(p.Tracks()), &track)...)
+			skip := random.IntN(3) * random.IntN(50)
+			for f := range until(q.Frames(-1), at+length) {
+				if f.Track = &track; skip > 0 {
+					skip--
+					continue
+				}
+				second = append(second, f)
+			}
+		case random.IntN(2) == 0:
 			s.p.SetTracks(p.Tracks()...)
 		}
-		length := ms(random.IntN(6000))
 		marked, lost := random.IntN(2) == 0, random.IntN(3) == 0
 		frames := until(p.Frames(-1), at+length)
 		if random.IntN(2) == 0 {
@@ -47,6 +63,10 @@ func chaos(t *testing.T, seed uint64) {
 		}
 		for f := range frames {
 			f.Discontinuity, marked = marked, false
+			for len(second) > 0 && second[0].DTS <= f.DTS {
+				s.add(second[0])
+				second = second[1:]
+			}
 			if lost && random.IntN(10) == 0 {
 				continue
 			}
@@ -88,9 +108,13 @@ func (s *session) consistent() {
 func FuzzAdd(f *testing.F) {
 	f.Add([]byte{}, uint8(0))
 	f.Add([]byte("\x01\x10\x02\x10\x00\x10\x02\x10\x00\x10\x02\x10\x00\x10\x02\x10\x00\x10\x02\x10\x01\x10"), uint8(0))
+	f.Add([]byte("\x08\x01\x0f\x00\x01\x08\x00\x08\x07\x00\x07\x08\x00\x00\x48\x04\x0f\x00\x00\x08\x07\x08\x40\x10\x0f\x08\x1f\x01\x48\x02\x0f\x00"), uint8(16))
 	f.Add([]byte("\x05\xff\x06\xff\x05\xff\x06\xff\x05\x80\x46\xff\x85\xff\x86\xff\x25\x01\x45\x01\x01\x00"), uint8(7))
 	tracks := append((&streamtest.Pattern{}).Tracks(), (&streamtest.Pattern{Video: stream.H265, Audio: stream.Opus}).Tracks()...)
 	tracks = append(tracks, &stream.Track{ID: 1, Codec: stream.H264}, &stream.Track{ID: 9, Codec: stream.AAC, Rate: 8000}, &stream.Track{ID: 2, Codec: stream.MP3, Rate: 48000})
+	second := *tracks[0]
+	second.ID = 5
+	tracks = append(tracks, &second)
 	f.Fuzz(func(t *testing.T, in []byte, options uint8) {
 		s := &session{t: t}
 		c := Config{
@@ -103,6 +127,9 @@ func FuzzAdd(f *testing.F) {
 		s.p = New(c)
 		if options&8 > 0 {
 			s.p.SetTracks(tracks[:2]...)
+		}
+		if options&16 > 0 {
+			s.p.SetTracks(tracks[0], tracks[1], &second)
 		}
 		at := time.Duration(0)
 		for ; len(in) >= 2 && len(in) < 4096; in = in[2:] {

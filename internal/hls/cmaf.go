@@ -106,9 +106,8 @@ func (c *cmafPacker) settle(next time.Duration) {
 			steps[i] = next - frames[i].DTS
 		}
 	}
-	sorted := slices.Sorted(slices.Values(steps))
-	c.usual = max(sorted[len(sorted)/2], time.Millisecond)
-	n := max(1, (want+c.usual/2)/c.usual)
+	c.usual = max(usualStep(steps), time.Millisecond)
+	n := framesPerPart(want, c.usual, c.p.cfg.Segment)
 	c.partTarget = partTarget(n * c.usual)
 	c.pending = make([]*stream.Frame, 0, 2*n)
 	for i, f := range frames {
@@ -119,6 +118,36 @@ func (c *cmafPacker) settle(next time.Duration) {
 		c.pending = append(c.pending, f)
 	}
 	c.step = steps[len(steps)-1]
+}
+
+// framesPerPart returns how many frames of a length make a part of about the
+// wanted one, such that the last part of a segment is not very short: it costs a
+// request as any other does, and hls.js 1.7 takes a hole of up to 0.1 s for none, so
+// that it may go on with the next segment without it.
+func framesPerPart(want, step, segment time.Duration) time.Duration {
+	nearest := max(1, (want+step/2)/step)
+	for _, n := range []time.Duration{nearest, nearest - 1, nearest + 1, nearest - 2, nearest + 2} {
+		if part := n * step; n > 0 && part >= want*3/4 && part <= want*5/4 {
+			if rest := segment % part; rest < step/2 || rest > 110*time.Millisecond {
+				return n
+			}
+		}
+	}
+	return nearest
+}
+
+// usualStep returns the mean of those steps that are about as long as the one in
+// the middle: publishers who count whole milliseconds make 21 and 22 of 21.3.
+func usualStep(steps []time.Duration) time.Duration {
+	sorted := slices.Sorted(slices.Values(steps))
+	middle := sorted[len(sorted)/2]
+	sum, n := time.Duration(0), time.Duration(0)
+	for _, step := range steps {
+		if (step - middle).Abs() <= middle/8 {
+			sum, n = sum+step, n+1
+		}
+	}
+	return sum / n
 }
 
 // partTarget leaves room for uneven timestamps, and rounds up to what a playlist

@@ -43,8 +43,11 @@ type Config struct {
 
 	// FirstSequence is the Media Sequence Number of the first segment. A
 	// stream that follows another under the same URL goes on counting, or
-	// players that did not see the other's end wait for its numbers.
-	FirstSequence uint64
+	// players that did not see the other's end wait for its numbers. It begins
+	// with EXT-X-DISCONTINUITY then, and FirstDiscontinuity is the number of
+	// discontinuities in the other.
+	FirstSequence      uint64
+	FirstDiscontinuity uint64
 
 	// OnSegment is told of every segment when it is complete, those with Gap
 	// included, in order within a rendition. It is called from Add and End and
@@ -60,8 +63,9 @@ type TSMuxer interface {
 	Configure(tracks []*stream.Track) error
 	// AppendTables appends what a segment begins with.
 	AppendTables(dst []byte) []byte
-	// AppendFrame appends the packets of a frame of one of the tracks.
-	AppendFrame(dst []byte, f *stream.Frame) []byte
+	// AppendFrames appends the packets of frames of one of the tracks, which
+	// may share packets if they are audio.
+	AppendFrames(dst []byte, frames []*stream.Frame) []byte
 }
 
 func (c Config) withDefaults() Config {

@@ -22,6 +22,7 @@ type cutter struct {
 	p *Packager
 
 	video, audio lane
+	extras       [renditions - Video2]extra
 	announced    []*stream.Track
 
 	open    bool            // a segment is being made
@@ -42,9 +43,18 @@ type cutter struct {
 func (p *Packager) SetTracks(tracks ...*stream.Track) { p.announced = tracks }
 
 // Add packages a frame. Frames come in the order of the stream; those of data
-// tracks, and of a second track of a kind, are ignored. It keeps f until its
-// part is complete, and its data is copied then.
+// tracks, and of a second track of audio, are ignored. Further tracks of video are
+// packaged if they were announced, up to Video4 and as far as their key frames are
+// where those of the first are. It keeps f until its part is complete, and its
+// data is copied then.
 func (p *Packager) Add(f *stream.Frame) {
+	if x := p.extraOf(f); x != nil {
+		if !p.ended {
+			p.addExtra(x, f)
+			p.publish()
+		}
+		return
+	}
 	l := p.lane(f)
 	if l == nil || p.ended {
 		return
@@ -57,9 +67,15 @@ func (p *Packager) Add(f *stream.Frame) {
 	p.publish()
 }
 
-// End completes what there is: playlists get EXT-X-ENDLIST, and nothing waits
-// any longer.
-func (p *Packager) End() {
+// Flush completes what there is, since nothing that follows it is to be expected
+// soon. A frame that comes all the same begins a segment with
+// EXT-X-DISCONTINUITY.
+//
+// It is to be called some time before End, so that players get the last part
+// before they are told that it is the last: hls.js 1.7 takes a segment for
+// loaded of which no more than 0.2 s is missing when EXT-X-ENDLIST comes, and
+// never loads the rest.
+func (p *Packager) Flush() {
 	if p.ended {
 		return
 	}
@@ -67,6 +83,16 @@ func (p *Packager) End() {
 		p.begin(p.held[0])
 	}
 	p.breakOff()
+	p.publish()
+}
+
+// End completes what there is: playlists get EXT-X-ENDLIST, and nothing waits
+// any longer.
+func (p *Packager) End() {
+	if p.ended {
+		return
+	}
+	p.Flush()
 	p.ended = true
 	for _, o := range p.out {
 		o.dirty, o.completed, o.ended = true, true, true
@@ -106,6 +132,7 @@ func (c *cutter) place(l *lane, f *stream.Frame) bool {
 		c.held = append(c.held, f)
 	}
 	c.release()
+	c.releaseExtras()
 	c.catchUp()
 	return ok
 }
@@ -173,6 +200,7 @@ func (c *cutter) begin(f *stream.Frame) {
 		}
 	}
 	c.release()
+	c.releaseExtras()
 	c.catchUp()
 }
 
@@ -214,8 +242,10 @@ func (c *cutter) declare(f *stream.Frame) {
 			c.broken = true // other tracks in the same file
 		}
 	}
-	first := c.nextSeq == c.p.cfg.FirstSequence
-	b := bound{seq: c.nextSeq, at: f.DTS, broken: c.broken && !first}
+	b := bound{seq: c.nextSeq, at: f.DTS, broken: c.broken}
+	if c.nextSeq == c.p.cfg.FirstSequence {
+		b.broken = c.nextSeq > 0 // after the stream that this one follows
+	}
 	if b.broken {
 		c.discSeq++
 	}
@@ -243,11 +273,21 @@ func (c *cutter) deliver(f *stream.Frame) bool {
 
 // catchUp completes segments of renditions whose track is silent.
 func (c *cutter) catchUp() {
-	for _, o := range c.p.out[:TS] {
-		if l := c.laneOf(o.r); o.cur != nil && (l.gone || !l.begun && c.newest-c.bounds[0].at > goneAfter) {
+	for _, o := range c.p.out {
+		if o.r != TS && o.cur != nil && c.silent(o.r) {
 			o.catchUp()
 		}
 	}
+}
+
+// silent reports whether no frames of a rendition are expected.
+func (c *cutter) silent(r Rendition) bool {
+	if r.extra() {
+		x := &c.extras[r-Video2]
+		return c.newest-max(x.last, c.bounds[0].at) > goneAfter
+	}
+	l := c.laneOf(r)
+	return l.gone || !l.begun && c.newest-c.bounds[0].at > goneAfter
 }
 
 // breakOff completes all segments where they are: nothing that comes next fits
@@ -259,6 +299,7 @@ func (c *cutter) breakOff() {
 		}
 	}
 	c.held = nil
+	c.breakExtras()
 	c.broken = true
 	c.video = lane{track: c.video.track, needKey: c.video.track != nil, step: c.video.step}
 	c.audio = lane{track: c.audio.track, step: c.audio.step}

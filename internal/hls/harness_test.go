@@ -265,15 +265,21 @@ func (m *fakeTS) Configure(tracks []*stream.Track) error {
 
 func (m *fakeTS) AppendTables(dst []byte) []byte { return append(dst, "TABLES;"...) }
 
-func (m *fakeTS) AppendFrame(dst []byte, f *stream.Frame) []byte {
-	if !slices.Contains(m.tracks, f.Track) {
-		panic("frame of a track that was not configured")
+func (m *fakeTS) AppendFrames(dst []byte, frames []*stream.Frame) []byte {
+	if last := frames[len(frames)-1]; last.DTS-frames[0].DTS >= ms(100) {
+		panic("frames that last too long together")
 	}
-	dst = append(dst, f.Track.Kind().String()...)
-	dst = append(dst, ' ')
-	dst = append(dst, f.DTS.String()...)
-	dst = append(dst, ';')
-	return append(dst, f.Data...)
+	for _, f := range frames {
+		if !slices.Contains(m.tracks, f.Track) {
+			panic("frame of a track that was not configured")
+		}
+		dst = append(dst, f.Track.Kind().String()...)
+		dst = append(dst, ' ')
+		dst = append(dst, f.DTS.String()...)
+		dst = append(dst, ';')
+		dst = append(dst, f.Data...)
+	}
+	return dst
 }
 
 func newFakeTS() TSMuxer { return &fakeTS{} }

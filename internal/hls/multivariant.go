@@ -8,14 +8,16 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/runnel-media/runnel/stream"
 )
 
 // MultivariantOptions are what a multivariant playlist may be asked for.
 type MultivariantOptions struct {
-	TS        bool // the MPEG-TS rendition alone, instead of CMAF
-	AudioOnly bool // beside the picture, a variant with the sound alone for the weakest networks
+	TS           bool // the MPEG-TS rendition alone, instead of CMAF
+	AudioOnly    bool // the sound alone; not with TS
+	AudioVariant bool // beside the picture, a variant with the sound alone for the weakest networks; not with TS
 
 	// Prefix is put before, and Suffix after the names of the media playlists,
 	// such as "cam/_hls/TOKEN/" and "?x=y". They must hold nothing that needs
@@ -29,27 +31,85 @@ type MultivariantOptions struct {
 // later call gives better ones.
 func (p *Packager) Multivariant(ctx context.Context, who netip.Addr, o MultivariantOptions) ([]byte, error) {
 	first := Video
-	if o.TS {
+	switch {
+	case o.TS:
 		first = TS
+	case o.AudioOnly:
+		first = Audio
 	}
 	err := p.Wait(ctx, first, Directives{}, who)
-	if !o.TS && (errors.Is(err, stream.ErrNotFound) || errors.Is(err, stream.ErrUnsupported)) {
+	if first == Video && (errors.Is(err, stream.ErrNotFound) || errors.Is(err, stream.ErrUnsupported)) {
 		err = p.Wait(ctx, Audio, Directives{}, who)
 	}
 	if err != nil {
 		return nil, err
 	}
-	v := p.variants(o.TS)
+	v := p.variants(first)
+	return v.render(o.AudioVariant, func(r Rendition) string { return o.Prefix + r.String() + ".m3u8" + o.Suffix }), nil
+}
+
+// A choice is a rendition as the multivariant playlist describes it.
+type choice struct {
+	r             Rendition
+	tracks        []*stream.Track
+	peak, average int // bits a second
+	frameStep     time.Duration
+}
+
+// variants is what a player may choose from.
+type variants struct {
+	list        []choice // not empty: pictures, then the sound
+	version     int
+	independent bool
+}
+
+// variants returns the choice that begins with a rendition: Video stands for all
+// of CMAF.
+func (p *Packager) variants(first Rendition) (v variants) {
+	var list []*snapshot
+	v.version = 6
+	switch first {
+	case TS:
+		v.version = 3
+		fallthrough
+	case Audio:
+		list = []*snapshot{p.out[first].snap.Load()}
+	default:
+		for _, r := range []Rendition{Video, Video2, Video3, Video4, Audio} {
+			if s := p.out[r].snap.Load(); s.live {
+				list = append(list, s)
+			}
+		}
+		// A player would wait for ever for a rendition that has fallen silent.
+		if slices.ContainsFunc(list, (*snapshot).playable) {
+			list = slices.DeleteFunc(list, func(s *snapshot) bool { return !s.playable() })
+		}
+	}
+	v.independent = true
+	for _, s := range list {
+		c := choice{r: s.r, tracks: s.tracks, frameStep: s.frameStep}
+		c.peak, c.average = s.bandwidth()
+		v.list = append(v.list, c)
+		for _, seg := range s.listed() {
+			v.independent = v.independent && seg.Independent
+		}
+	}
+	return v
+}
+
+// render writes the playlist. uri is that of a rendition's playlist.
+func (v *variants) render(audioVariant bool, uri func(Rendition) string) []byte {
 	w := writer{b: make([]byte, 0, 512)}
 	w.text("#EXTM3U\n#EXT-X-VERSION:").int(v.version)
 	if v.independent {
 		w.text("\n#EXT-X-INDEPENDENT-SEGMENTS")
 	}
 	w.text("\n")
-	uri := func(r Rendition) string { return o.Prefix + r.String() + ".m3u8" + o.Suffix }
-	both := len(v.list) == 2
+	pictures, sound := v.list, v.list[len(v.list)-1:]
+	both := len(v.list) > 1 && sound[0].r == Audio
 	if both {
-		audio := v.list[1].tracks[0]
+		pictures = v.list[:len(v.list)-1]
+		audio := sound[0].tracks[0]
 		w.text(`#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="audio",NAME="audio",DEFAULT=YES,AUTOSELECT=YES`)
 		if isLanguage(audio.Language) {
 			w.text(`,LANGUAGE="`).text(audio.Language).text(`"`)
@@ -59,44 +119,19 @@ func (p *Packager) Multivariant(ctx context.Context, who netip.Addr, o Multivari
 		}
 		w.text(`,URI="`).text(uri(Audio)).text("\"\n")
 	}
-	w.variant(v.list, both)
-	w.text(uri(v.list[0].r)).text("\n")
-	if both && o.AudioOnly {
-		w.variant(v.list[1:], false)
+	for _, c := range pictures {
+		list := []choice{c}
+		if both {
+			list = append(list, sound...)
+		}
+		w.variant(list, both)
+		w.text(uri(c.r)).text("\n")
+	}
+	if both && audioVariant {
+		w.variant(sound, false)
 		w.text(uri(Audio)).text("\n")
 	}
-	return w.b, nil
-}
-
-// variants is what a player may choose from.
-type variants struct {
-	list        []*snapshot // not empty
-	version     int
-	independent bool
-}
-
-func (p *Packager) variants(ts bool) (v variants) {
-	if ts {
-		v.list, v.version = []*snapshot{p.out[TS].snap.Load()}, 3
-	} else {
-		v.version = 6
-		for _, o := range p.out[:TS] {
-			if s := o.snap.Load(); s.live {
-				v.list = append(v.list, s)
-			}
-		}
-		// A player would wait for ever for a rendition that has fallen silent.
-		if slices.ContainsFunc(v.list, (*snapshot).playable) {
-			v.list = slices.DeleteFunc(v.list, func(s *snapshot) bool { return !s.playable() })
-		}
-	}
-	v.independent = true
-	for _, s := range v.list {
-		for _, seg := range s.listed() {
-			v.independent = v.independent && seg.Independent
-		}
-	}
-	return v
+	return w.b
 }
 
 // playable reports whether a new player would get media at once.
@@ -105,13 +140,12 @@ func (s *snapshot) playable() bool {
 	return n > s.first && (!s.segs[n-1].Gap || s.cur != nil && len(s.cur.Parts) > 0)
 }
 
-func (w *writer) variant(list []*snapshot, group bool) {
+func (w *writer) variant(list []choice, group bool) {
 	peak, average := 0, 0
 	var tracks []*stream.Track
-	for _, s := range list {
-		p, a := s.bandwidth()
-		peak, average = peak+p, average+a
-		tracks = append(tracks, s.tracks...)
+	for _, c := range list {
+		peak, average = peak+c.peak, average+c.average
+		tracks = append(tracks, c.tracks...)
 	}
 	w.text("#EXT-X-STREAM-INF:BANDWIDTH=").int(max(peak, 1)).text(",AVERAGE-BANDWIDTH=").int(max(average, 1))
 	codecs := make([]string, 0, 2)
@@ -141,11 +175,11 @@ func (w *writer) variant(list []*snapshot, group bool) {
 
 // fps returns the frame rate: what the configuration says, unless that is not
 // what was measured.
-func (s *snapshot) fps(stated float64) float64 {
-	if s.frameStep <= 0 {
+func (c *choice) fps(stated float64) float64 {
+	if c.frameStep <= 0 {
 		return stated
 	}
-	measured := 1 / s.frameStep.Seconds()
+	measured := 1 / c.frameStep.Seconds()
 	if math.Abs(stated-measured) < measured/20 { // timestamps may be whole milliseconds
 		return stated
 	}

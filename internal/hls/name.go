@@ -1,6 +1,7 @@
 package hls
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -55,16 +56,11 @@ func parseName(s string) (n name, ok bool) {
 	if !found {
 		return name{}, false
 	}
-	switch {
-	case strings.HasPrefix(stem, "ts"):
-		n.r, stem = TS, stem[2:]
-	case strings.HasPrefix(stem, "v"):
-		n.r, stem = Video, stem[1:]
-	case strings.HasPrefix(stem, "a"):
-		n.r, stem = Audio, stem[1:]
-	default:
+	i := slices.IndexFunc(renditionNames[:], func(prefix string) bool { return strings.HasPrefix(stem, prefix) })
+	if i < 0 {
 		return name{}, false
 	}
+	n.r, stem = Rendition(i), stem[len(renditionNames[i]):]
 	cmaf := n.r != TS
 	letter := ""
 	if stem != "" && (stem[0] == 'p' || stem[0] == 'i') {

@@ -42,7 +42,7 @@ func TestNames(t *testing.T) {
 	}
 	for _, s := range []string{
 		"", ".", "v", "v.m4s", "v1", "v01.m4s", "v-1.m4s", "v1.ts", "ts1.m4s", "tsp1.ts", "tsi1.mp4", "vp1.mp4", "vi1.m4s", "vp1.key",
-		"x1.m4s", "1.m4s", "v1.m4s.m4s", "v1..m4s", "v1.m4s/", "../v1.m4s", "v1.M4S", "v1 .m4s", "v1000000000000000.m4s", "v٣.m4s", "vv1.m4s",
+		"z1.m4s", "1.m4s", "v1.m4s.m4s", "v1..m4s", "v1.m4s/", "../v1.m4s", "v1.M4S", "v1 .m4s", "v1000000000000000.m4s", "v٣.m4s", "vv1.m4s",
 		"vpp1.m4s", "v1.m4s\x00", "t1.ts", "s1.ts", "%761.m4s",
 	} {
 		_, ok := parseName(s)
@@ -53,7 +53,7 @@ func TestNames(t *testing.T) {
 		require.True(t, ok)
 		require.Equal(t, r, got)
 	}
-	_, ok := ParsePlaylistName("x.m3u8")
+	_, ok := ParsePlaylistName("z.m3u8")
 	require.False(t, ok)
 	require.Equal(t, "Rendition(7)", Rendition(7).String())
 }
@@ -84,7 +84,7 @@ func FuzzName(f *testing.F) {
 func TestOpen(t *testing.T) {
 	s := newSession(t, Config{TS: newFakeTS, TSAlways: true, MediaPrefix: "../"})
 	s.feedPattern(&streamtest.Pattern{}, ms(10500))
-	for r := range renditions {
+	for r := range Video2 {
 		p := s.playlist(r)
 		etags := map[string]bool{}
 		for _, seg := range p.Segments {
@@ -227,7 +227,7 @@ func TestEncryption(t *testing.T) {
 	clear.feedPattern(&streamtest.Pattern{}, ms(30500))
 	s := newSession(t, Config{TS: newFakeTS, TSAlways: true, Encrypt: true, KeySegments: 3})
 	s.feedPattern(&streamtest.Pattern{}, ms(30500))
-	for r := range renditions {
+	for r := range Video2 {
 		p, keys := s.playlist(r), map[string]bool{}
 		for i, seg := range p.Segments {
 			require.Equal(t, "AES-128", seg.Key.Method)

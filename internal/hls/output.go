@@ -104,9 +104,7 @@ func (o *output) join(f *stream.Frame) bool {
 		return false
 	}
 	o.live = true
-	b := c.bounds[i]
-	b.broken = false // there is nothing before it
-	o.begin(b, f.DTS)
+	o.beginFirst(c.bounds[i], f.DTS)
 	return true
 }
 
@@ -150,8 +148,7 @@ func (o *output) bounded(b bound) {
 				return
 			}
 			o.live = true
-			b.broken = false
-			o.begin(b, b.at)
+			o.beginFirst(b, b.at)
 		}
 	default:
 		o.begin(b, b.at) // declare has completed the one before
@@ -169,6 +166,13 @@ func (o *output) catchUp() {
 		o.complete(end, true)
 		o.begin(b, end)
 	}
+}
+
+// beginFirst begins the rendition's first segment. If it is not the first of all,
+// nothing is before it that it could be broken off from.
+func (o *output) beginFirst(b bound, from time.Duration) {
+	b.broken = b.broken && b.seq == o.p.cfg.FirstSequence
+	o.begin(b, from)
 }
 
 func (o *output) begin(b bound, from time.Duration) {

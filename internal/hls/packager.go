@@ -59,7 +59,7 @@ func New(c Config) *Packager {
 		p.out[r] = o
 		o.publish()
 	}
-	p.cutter = cutter{p: p, nextSeq: p.cfg.FirstSequence}
+	p.cutter = cutter{p: p, nextSeq: p.cfg.FirstSequence, discSeq: p.cfg.FirstDiscontinuity}
 	return p
 }
 

@@ -102,11 +102,7 @@ func (s *snapshot) render(p *Playlist, skipped int) {
 	}
 	if len(all) > 0 {
 		w.text("\n#EXT-X-MEDIA-SEQUENCE:").uint(all[0].Sequence)
-		n := all[0].DiscontinuitySequence
-		if all[0].Discontinuity {
-			n-- // its tag counts itself
-		}
-		w.text("\n#EXT-X-DISCONTINUITY-SEQUENCE:").uint(n)
+		w.text("\n#EXT-X-DISCONTINUITY-SEQUENCE:").uint(all[0].discontinuitiesBefore())
 	}
 	w.text("\n")
 	if skipped > 0 {
@@ -127,7 +123,7 @@ func (s *snapshot) render(p *Playlist, skipped int) {
 			before = all[i-1]
 		}
 		w.head(seg, before, i > 0)
-		if s.listsParts() && seg.Sequence >= s.partsFrom {
+		if s.listsPartsOf(seg) {
 			for _, part := range seg.Parts {
 				w.b = append(w.b, part.text...)
 			}
@@ -144,7 +140,11 @@ func (s *snapshot) render(p *Playlist, skipped int) {
 		w.text(`#EXT-X-PRELOAD-HINT:TYPE=PART,URI="`).media(name{r: s.r, kind: kindPart, number: s.parts}.String()).text("\"\n")
 	}
 	if s.r != TS {
-		w.report(s.p.out[Audio-s.r].snap.Load()) // of the other
+		for _, o := range s.p.out {
+			if o.r != s.r && o.r != TS {
+				w.report(o.snap.Load())
+			}
+		}
 	}
 	p.Text = w.b
 }
@@ -157,7 +157,7 @@ func (s *snapshot) estimate() int {
 	n := 800 + (len(s.segs)-s.first+1)*(130+len(s.p.cfg.MediaPrefix))
 	if s.listsParts() {
 		for _, seg := range append(s.listed(), s.cur) {
-			if seg != nil && seg.Sequence >= s.partsFrom {
+			if seg != nil && s.listsPartsOf(seg) {
 				n += len(seg.Parts) * (100 + len(s.p.cfg.MediaPrefix))
 			}
 		}
@@ -230,6 +230,15 @@ func (w *writer) head(s, before *Segment, keyed bool) {
 		w.b = append(w.b, s.date...)
 	}
 	w.text("\n")
+}
+
+// discontinuitiesBefore returns EXT-X-DISCONTINUITY-SEQUENCE of a playlist that
+// begins with s.
+func (s *Segment) discontinuitiesBefore() uint64 {
+	if s.Discontinuity {
+		return s.DiscontinuitySequence - 1 // its own tag counts too
+	}
+	return s.DiscontinuitySequence
 }
 
 func appendDate(b []byte, t time.Time) []byte {

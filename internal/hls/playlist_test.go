@@ -47,7 +47,7 @@ func TestGolden(t *testing.T) {
 		golden(t, "audio.m3u8", []byte(s.text(Audio)))
 		golden(t, "ts.m3u8", []byte(s.text(TS)))
 		golden(t, "delta.m3u8", s.p.out[Video].snap.Load().page(true).Text)
-		m, err := s.p.Multivariant(t.Context(), noAddr, MultivariantOptions{Prefix: "cam/_hls/TOKEN/", AudioOnly: true})
+		m, err := s.p.Multivariant(t.Context(), noAddr, MultivariantOptions{Prefix: "cam/_hls/TOKEN/", AudioVariant: true})
 		require.NoError(t, err)
 		golden(t, "multivariant.m3u8", m)
 	})
@@ -81,8 +81,9 @@ func TestMultivariant(t *testing.T) {
 		lacking string
 	}{
 		{name: "both", p: &streamtest.Pattern{}, codecs: []string{"avc1.4d400c,mp4a.40.2"}, uris: []string{"v.m3u8"}, group: true},
-		{name: "with audio alone", p: &streamtest.Pattern{}, o: MultivariantOptions{AudioOnly: true},
+		{name: "with audio alone", p: &streamtest.Pattern{}, o: MultivariantOptions{AudioVariant: true},
 			codecs: []string{"avc1.4d400c,mp4a.40.2", "mp4a.40.2"}, uris: []string{"v.m3u8", "a.m3u8"}, group: true},
+		{name: "audio alone", p: &streamtest.Pattern{}, o: MultivariantOptions{AudioOnly: true}, codecs: []string{"mp4a.40.2"}, uris: []string{"a.m3u8"}},
 		{name: "audio", p: &streamtest.Pattern{NoVideo: true, Audio: stream.Opus}, codecs: []string{"opus"}, uris: []string{"a.m3u8"}},
 		{name: "video", p: &streamtest.Pattern{NoAudio: true, Video: stream.AV1}, uris: []string{"v.m3u8"}},
 		{name: "audio that MP4 cannot carry", p: &streamtest.Pattern{Audio: stream.PCMA}, codecs: []string{"avc1.4d400c"}, uris: []string{"v.m3u8"}},

@@ -13,16 +13,24 @@ type Rendition uint8
 
 // The renditions.
 const (
-	Video Rendition = iota // the picture in CMAF
-	Audio                  // the sound in CMAF
-	TS                     // both in MPEG-TS
+	Video  Rendition = iota // the picture in CMAF
+	Audio                   // the sound in CMAF
+	TS                      // both in MPEG-TS
+	Video2                  // further tracks of video in CMAF
+	Video3
+	Video4
 	renditions
+
+	Renditions = int(renditions) // their number
 )
 
-var renditionNames = [renditions]string{Video: "v", Audio: "a", TS: "ts"}
+var renditionNames = [renditions]string{Video: "v", Audio: "a", TS: "ts", Video2: "w", Video3: "x", Video4: "y"}
+
+// extra reports whether r is a further track of video.
+func (r Rendition) extra() bool { return r >= Video2 }
 
 // String returns the name that the rendition's media and playlist begin with:
-// "v", "a", "ts".
+// "v", "a", "ts", and "w" to "y" for further video.
 func (r Rendition) String() string {
 	if r < renditions {
 		return renditionNames[r]
@@ -77,6 +85,14 @@ func (s *Segment) Name() string { return s.name }
 // Content returns the segment's bytes.
 func (s *Segment) Content() Content {
 	return Content{Data: s.data, Size: s.size, Type: s.Rendition.contentType()}
+}
+
+// Bare returns the segment without its bytes and parts, for who is to keep it
+// without keeping them.
+func (s *Segment) Bare() *Segment {
+	b := *s
+	b.data, b.Parts = nil, nil
+	return &b
 }
 
 // A Part is a partial segment.
@@ -148,10 +164,10 @@ func (c Content) WriteTo(w io.Writer) (int64, error) { return c.WriteRange(w, 0,
 
 func (r Rendition) contentType() string {
 	switch r {
-	case Video:
-		return "video/mp4"
+	case TS:
+		return "video/mp2t"
 	case Audio:
 		return "audio/mp4"
 	}
-	return "video/mp2t"
+	return "video/mp4"
 }

@@ -103,6 +103,14 @@ func (s *snapshot) listsParts() bool {
 	return s.r != TS && s.conf != nil && s.conf.partHoldBack > 0
 }
 
+// listsPartsOf reports whether it lists those of a segment. A playlist that has
+// ended lists none: nobody is close to its edge any longer, and hls.js 1.7, which
+// takes a playlist with parts for played when the last of them is, never does so
+// where the sound lasts a little longer than the picture.
+func (s *snapshot) listsPartsOf(seg *Segment) bool {
+	return s.listsParts() && seg.Sequence >= s.partsFrom && !s.ended
+}
+
 // next returns the Media Sequence Number of the segment in the making and how
 // many parts of it are listed.
 func (s *snapshot) next() (seq uint64, parts int) {

@@ -20,6 +20,7 @@ type tsPacker struct {
 	tracks []*stream.Track // configured; the slice is replaced, not modified
 	reject *stream.Track   // seen last that cannot be carried
 	buf    []byte          // bytes that are not put away yet
+	sounds []*stream.Frame // of one track: they are to share packets
 	any    bool
 	sealer *sealer
 	newest time.Duration
@@ -93,6 +94,7 @@ func (t *tsPacker) accepts(f *stream.Frame) bool {
 		if old.Same(f.Track) {
 			tracks := slices.Clone(t.tracks)
 			tracks[i] = f.Track
+			t.join() // of the old one
 			if t.mux.Configure(tracks) == nil {
 				t.tracks = tracks
 				return true
@@ -127,9 +129,33 @@ func (t *tsPacker) frame(f *stream.Frame) {
 		t.step = f.DTS - t.newest
 	}
 	t.newest = max(t.newest, f.DTS)
-	t.buf = t.mux.AppendFrame(t.buf, f)
+	if n := len(t.sounds); n > 0 {
+		first := t.sounds[0]
+		if last := t.sounds[n-1]; f.DTS-first.DTS+(f.DTS-last.DTS) > maxJoint && f.Track == first.Track ||
+			f.Track != first.Track && (f.Track.Kind() == stream.Audio || f.DTS-first.DTS > maxJoint) {
+			t.join()
+		}
+	}
+	if f.Track.Kind() == stream.Audio {
+		t.sounds = append(t.sounds, f)
+	} else {
+		one := [1]*stream.Frame{f}
+		t.buf = t.mux.AppendFrames(t.buf, one[:])
+	}
 	if len(t.buf) >= maxChunk {
 		t.flush(false)
+	}
+}
+
+// maxJoint is how much sound shares packets: receivers expect a clock that often.
+const maxJoint = 100 * time.Millisecond
+
+// join writes the sound that has been collected.
+func (t *tsPacker) join() {
+	if len(t.sounds) > 0 {
+		t.buf = t.mux.AppendFrames(t.buf, t.sounds)
+		clear(t.sounds)
+		t.sounds = t.sounds[:0]
 	}
 }
 
@@ -151,7 +177,10 @@ func (t *tsPacker) flush(last bool) {
 	}
 }
 
-func (t *tsPacker) end(time.Duration, bool) { t.flush(true) }
+func (t *tsPacker) end(time.Duration, bool) {
+	t.join()
+	t.flush(true)
+}
 
 func (t *tsPacker) naturalEnd() time.Duration { return t.newest + max(t.step, time.Millisecond) }
 

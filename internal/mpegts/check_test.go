@@ -42,6 +42,7 @@ func inspect(t testing.TB, ts []byte) *report {
 	counters := map[uint16]byte{}
 	pending := map[uint16]*unit{}
 	sizes := map[uint16]int{}
+	messages := map[uint16]bool{}
 	var clock uint16
 	finish := func(pid uint16) {
 		if u := pending[pid]; u != nil {
@@ -124,7 +125,9 @@ func inspect(t testing.TB, ts []byte) *report {
 			if pid == 0x1000 {
 				clock = binary.BigEndian.Uint16(body[8:]) & 0x1fff
 			}
-		case !payload:
+		case !payload, messages[pid]:
+		case start && body[0] == 0 && body[1] == 0xfc: // SCTE 35
+			messages[pid] = true
 		default:
 			require.NotZero(t, r.tables, "media before tables")
 			if start {

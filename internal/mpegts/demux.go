@@ -34,7 +34,8 @@ const (
 // use.
 //
 // One programme is followed, and of it the first video and the first audio
-// stream that Runnel can carry, through changes of its tables. NAL units come
+// stream that Runnel can carry, through changes of its tables; beside them, what
+// there is of SCTE 35 and private data is passed on as it is. NAL units come
 // out behind 4-byte lengths, without delimiters, filler, and those parameter
 // sets that the track's configuration has; audio frames without the headers
 // that only transport needs. Timestamps are the stream's own, unwrapped
@@ -60,6 +61,7 @@ type Demuxer struct {
 	tables tables
 	video  *elementary // nil: the programme has none
 	audio  *elementary
+	data   []*dataStream
 	clock  clock
 	broken bool // the programme's clock was restarted; the next PES packet begins after that
 
@@ -181,7 +183,11 @@ func (d *Demuxer) Close() error {
 		return d.err
 	}
 	d.err = io.ErrClosedPipe
-	for _, es := range [...]*elementary{d.video, d.audio} {
+	all := []*elementary{d.video, d.audio}
+	for _, s := range d.data {
+		all = append(all, &s.elementary)
+	}
+	for _, es := range all {
 		if es != nil {
 			if err := d.flush(es); err != nil {
 				return err
@@ -231,6 +237,7 @@ func (d *Demuxer) packet(p []byte) error {
 	d.stats.Packets++
 	pid := uint16(p[1]&0x1f)<<8 | uint16(p[2])
 	var es *elementary
+	var data *dataStream
 	section := false
 	switch {
 	case pid == pidPAT || pid == d.tables.pmtPID:
@@ -239,8 +246,11 @@ func (d *Demuxer) packet(p []byte) error {
 		es = d.video
 	case d.audio != nil && pid == d.audio.pid:
 		es = d.audio
-	case pid != d.tables.pcrPID:
-		return nil
+	default:
+		data = d.dataOf(pid)
+		if data == nil && pid != d.tables.pcrPID {
+			return nil
+		}
 	}
 	const damaged = 0x80
 	if p[1]&damaged != 0 {
@@ -277,6 +287,10 @@ func (d *Demuxer) packet(p []byte) error {
 		return d.section(p, body, pid, start)
 	case es != nil:
 		return d.payload(es, body, p[3]&15, start, flags)
+	case data != nil && data.codec == stream.SCTE35:
+		return d.message(data, body, p[3]&15, start)
+	case data != nil:
+		return d.payload(&data.elementary, body, p[3]&15, start, flags)
 	}
 	return nil
 }
@@ -296,6 +310,11 @@ func (d *Demuxer) setTracks() error {
 	for _, t := range d.tracks {
 		if t != nil {
 			known = append(known, t)
+		}
+	}
+	for _, s := range d.data {
+		if s.track != nil {
+			known = append(known, s.track)
 		}
 	}
 	if len(known) == 0 {

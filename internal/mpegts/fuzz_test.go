@@ -85,6 +85,8 @@ func FuzzDemuxer(f *testing.F) {
 		p.KeySize, p.FrameSize = 300, 200
 		f.Add(mux(f, p.Tracks(), slices.Collect(p.Frames(5))))
 	}
+	tracks, frames := withData()
+	f.Add(mux(f, tracks, frames[:30]))
 	files, _ := filepath.Glob("testdata/*.ts")
 	for _, file := range files {
 		ts, err := os.ReadFile(file)

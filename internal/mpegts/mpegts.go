@@ -46,13 +46,16 @@ const (
 	typeMPEG2Audio = 0x04 // with the half sample rates
 	typePrivate    = 0x06 // PES packets of private data
 	typeADTS       = 0x0f
+	typeMetadata   = 0x15 // PES packets of metadata
 	typeH264       = 0x1b
 	typeH265       = 0x24
 	typeAC3        = 0x81
+	typeSCTE35     = 0x86 // sections, no PES packets
 
 	formatAC3  = "AC-3"
 	formatH265 = "HEVC"
 	formatOpus = "Opus"
+	formatCue  = "CUEI" // of a programme with SCTE 35
 )
 
 // Descriptor tags.
@@ -77,8 +80,12 @@ var ErrMalformed = errors.New("mpegts: malformed")
 // error that wraps stream.ErrUnsupported.
 func Supports(t *stream.Track) error {
 	switch t.Codec {
-	case stream.H264, stream.H265, stream.MP3, stream.AC3:
+	case stream.H264, stream.H265, stream.MP3, stream.AC3, stream.SCTE35:
 		return nil
+	case stream.PrivateTS:
+		if n := len(t.Config); n == 2 || n == 6 {
+			return nil
+		}
 	case stream.AAC:
 		_, err := adtsConfig(t)
 		return err

@@ -2,6 +2,7 @@ package mpegts
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/runnel-media/runnel/internal/aac"
@@ -35,7 +36,9 @@ const (
 // second of media, so that a receiver can join at key frames (without video, at
 // any AppendTables) and the bytes be cut there. A PES packet holds one access
 // unit of video or one or more audio frames. Key frames carry their parameter
-// sets. The PCR is that of the first video track, or else of the first track.
+// sets. The PCR is that of the first video track, or else of the first of audio.
+// SCTE 35 messages are sections of a PID of their own, and private data is PES
+// packets as it was.
 type Muxer struct {
 	// Lead is the time by which a frame's DTS is later than the PCR sent with
 	// it: what a receiver that keeps to the clock waits before it decodes. 0
@@ -82,7 +85,7 @@ func (m *Muxer) Configure(tracks []*stream.Track) error {
 		if err := set[i].init(t); err != nil {
 			return err
 		}
-		if t.Kind() == stream.Video && set[clock].Kind() != stream.Video {
+		if t.Kind() < set[clock].Kind() { // video, else audio
 			clock = i
 		}
 	}
@@ -199,6 +202,8 @@ func (t *muxTrack) init(track *stream.Track) error {
 		t.adts, _ = adtsConfig(track)
 	case stream.AC3, stream.Opus:
 		t.streamID = 0xbd // private_stream_1
+	case stream.PrivateTS:
+		t.streamID = track.Config[1]
 	}
 	return nil
 }
@@ -212,6 +217,11 @@ func (t *muxTrack) addSets(units [][]byte) {
 // pmtBody returns the body of the PMT.
 func pmtBody(tracks []muxTrack, pcr uint16) []byte {
 	b := []byte{0xe0 | byte(pcr>>8), byte(pcr), 0xf0, 0}
+	if slices.ContainsFunc(tracks, func(t muxTrack) bool { return t.Codec == stream.SCTE35 }) {
+		info := registration(formatCue) // SCTE 35, section 8.1
+		b = append(b[:3], byte(len(info)))
+		b = append(b, info...)
+	}
 	for i := range tracks {
 		t := &tracks[i]
 		typ, info := t.description()
@@ -227,8 +237,14 @@ func pmtBody(tracks []muxTrack, pcr uint16) []byte {
 
 // description returns the stream type and the descriptors of a track.
 func (t *muxTrack) description() (typ byte, info []byte) {
-	registration := func(format string) []byte { return append([]byte{tagRegistration, 4}, format...) }
 	switch t.Codec {
+	case stream.SCTE35:
+		return typeSCTE35, nil
+	case stream.PrivateTS:
+		if format := t.Config[2:]; len(format) > 0 {
+			info = registration(string(format))
+		}
+		return t.Config[0], info
 	case stream.H264:
 		return typeH264, nil
 	case stream.H265:
@@ -246,6 +262,9 @@ func (t *muxTrack) description() (typ byte, info []byte) {
 	}
 	return typeMPEG1Audio, nil
 }
+
+// registration returns a registration_descriptor.
+func registration(format string) []byte { return append([]byte{tagRegistration, 4}, format...) }
 
 // measurePicture returns the size of an access unit as a byte stream without
 // delimiters, and whether it has a full set of parameter sets of its own.

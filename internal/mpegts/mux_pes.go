@@ -71,11 +71,14 @@ func (m *Muxer) appendPES(dst []byte, frames []*stream.Frame) []byte {
 	if m.due || !m.fresh && (key || f.DTS >= m.tabled+tableInterval || f.DTS < m.tabled-maxStep) {
 		dst = m.AppendTables(dst)
 	}
-	joint := m.fresh // receivers may start here
+	joint := m.fresh && t.Kind() != stream.Data // receivers may start here
 	if joint {
 		m.fresh, m.tabled = false, f.DTS
 	}
 
+	if t.Codec == stream.SCTE35 {
+		return m.appendMessage(dst, t, f.Data)
+	}
 	pcr, broken := m.tick(t, frames, video || joint)
 	var flags byte // of the adaptation field
 	field := 0     // its size
@@ -114,10 +117,24 @@ func (m *Muxer) appendPES(dst []byte, frames []*stream.Frame) []byte {
 	return dst
 }
 
+// appendMessage appends the packets of a section that comes as it is.
+func (m *Muxer) appendMessage(dst []byte, t *muxTrack, section []byte) []byte {
+	at := len(dst)
+	dst = appendPackets(dst, t.pid, section)
+	for ; at < len(dst); at += PacketSize {
+		dst[at+3] |= m.counters[t.ID]
+		m.counters[t.ID] = (m.counters[t.ID] + 1) & 15
+	}
+	return dst
+}
+
 // tick decides whether a PCR goes with frames; always says that one must if
 // their track carries the clock. broken says that the clock has been restarted.
 func (m *Muxer) tick(t *muxTrack, frames []*stream.Frame, always bool) (pcr, broken bool) {
 	f, own := frames[0], t == m.clock
+	if !own && t.Kind() == stream.Data { // too seldom to tell the time
+		return false, false
+	}
 	t.dts = f.DTS
 	if !t.begun {
 		t.begun, t.atPCR = true, f.DTS
@@ -230,9 +247,17 @@ func (t *muxTrack) measure(frames []*stream.Frame) (size int, sets bool) {
 	return size, false
 }
 
-// fits reports whether an audio frame can be sent.
+// fits reports whether a frame of audio or data can be sent.
 func (t *muxTrack) fits(f *stream.Frame) bool {
-	return len(f.Data) > 0 && (t.Codec != stream.AAC || len(f.Data) <= maxADTS)
+	switch t.Codec {
+	case stream.AAC:
+		return len(f.Data) > 0 && len(f.Data) <= maxADTS
+	case stream.SCTE35:
+		return len(f.Data) > 0 && len(f.Data) <= maxMessage
+	case stream.PrivateTS:
+		return len(f.Data) > 0 && len(f.Data) <= maxRun
+	}
+	return len(f.Data) > 0
 }
 
 // maxADTS is the size of the largest frame that an ADTS header can announce.

@@ -81,7 +81,7 @@ func (d *Demuxer) payload(es *elementary, body []byte, counter byte, start bool,
 		if es.state == pesHeader {
 			d.stats.Errors++
 		}
-		if es.state == pesBody && es.codec.Kind() == stream.Audio {
+		if es.state == pesBody && es.codec.Kind() != stream.Video {
 			if err := d.flush(es); err != nil { // its length was unknown, or wrong
 				return err
 			}
@@ -187,9 +187,9 @@ func (d *Demuxer) parseHeader(es *elementary) bool {
 }
 
 // framed reports whether PES packets with a stream_id have the whole header and
-// may carry audio or video: those of audio and video, private_stream_1 and
-// extended_stream_id.
-func framed(id byte) bool { return id >= 0xc0 && id <= 0xef || id == 0xbd || id == 0xfd }
+// may carry what is followed: those of audio and video, private_stream_1, metadata
+// and extended_stream_id.
+func framed(id byte) bool { return id >= 0xc0 && id <= 0xef || id == 0xbd || id == 0xfc || id == 0xfd }
 
 func parseTime(b []byte) int64 {
 	return int64(b[0]>>1&7)<<30 | int64(b[1])<<22 | int64(b[2]>>1)<<15 | int64(b[3])<<7 | int64(b[4]>>1)
@@ -199,8 +199,12 @@ func parseTime(b []byte) int64 {
 // timestamp, the rest of the picture that is there already, or the next.
 func (d *Demuxer) begin(es *elementary, body []byte) error {
 	es.state = pesBody
-	if es.codec.Kind() == stream.Audio {
+	switch es.codec.Kind() {
+	case stream.Audio:
 		es.time, es.sound.mark = es.starting, len(es.data)
+		return nil
+	case stream.Data:
+		es.time = es.starting
 		return nil
 	}
 	if !es.starting.timed && !beginsPicture(es.codec, body) {
@@ -229,7 +233,7 @@ func (es *elementary) limit() int {
 // hand can't be used.
 func (d *Demuxer) damage(es *elementary) error {
 	es.state = pesSkip
-	if es.codec.Kind() == stream.Video {
+	if es.codec.Kind() != stream.Audio {
 		if len(es.data) == 0 {
 			return nil
 		}
@@ -248,8 +252,11 @@ func (d *Demuxer) flush(es *elementary) error {
 	if len(es.data) == 0 {
 		return nil
 	}
-	if es.codec.Kind() == stream.Audio {
+	switch es.codec.Kind() {
+	case stream.Audio:
 		return d.sounds(es)
+	case stream.Data:
+		return d.private(d.dataOf(es.pid))
 	}
 	err := d.pictures(es)
 	if n := cap(es.data); n > keepBuffer && len(es.data) < n/4 {

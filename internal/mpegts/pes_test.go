@@ -424,7 +424,7 @@ func TestDemuxerStreams(t *testing.T) {
 		{"opus", []es{{0x06, 0x200, "\x05\x04Opus\x7f\x02\x80\x01"}}, opus, stream.Opus, "OpusHead\x01\x01\x38\x01\x80\xbb\x00\x00\x00\x00\x00", "", ""},
 		{"opus of another mapping", []es{{0x06, 0x200, "\x05\x04Opus\x7f\x02\x80\x81"}}, opus, 0, "", "", "stream type 0x06"},
 		{"MPEG audio layer II", []es{{0x03, 0x200, ""}}, "\xff\xfd\x14\xc4" + strings.Repeat("a", 92), 0, "", "", "MPEG audio layer II"},
-		{"unknown", []es{{0x06, 0x200, "\x05\x04KLVA"}, {0x86, 0x201, ""}, {0x02, 0x202, ""}}, opus, 0, "", "", "stream type 0x06, stream type 0x86, stream type 0x02"},
+		{"unknown", []es{{0x1c, 0x200, ""}, {0x02, 0x202, ""}}, opus, 0, "", "", "stream type 0x1c, stream type 0x02"},
 		{"the first that is known", []es{{0x11, 0x300, ""}, {0x0f, 0x200, ""}}, adts, stream.AAC, "\x11\x90", "", "stream type 0x11"},
 		{"descriptors of all sorts", []es{{0x0f, 0x200, "\x52\x01\x00\x0a\x04deu\x00\x7f\x01\x00\x05\x05ABCDE"}}, adts, stream.AAC, "\x11\x90", "deu", ""},
 	} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/asticode/go-astits"
 
@@ -104,11 +105,16 @@ func (d *Demuxer) programme(pmt *astits.PMTData) error {
 	t := &d.tables
 	t.found, t.pcrPID = true, pmt.PCRPID
 	var video, audio *elementary
+	var data []*dataStream
 	var refused []string
 	for _, s := range pmt.ElementaryStreams {
 		es := newElementary(s)
 		switch {
 		case es.pid < 0x10 || es.pid == t.pmtPID || es.pid >= pidNull:
+		case es.codec == 0 && newData(s) != nil:
+			if len(data) < maxData && !slices.ContainsFunc(data, func(d *dataStream) bool { return d.pid == es.pid }) {
+				data = append(data, newData(s))
+			}
 		case es.codec == 0:
 			refused = append(refused, fmt.Sprintf("stream type %#02x", uint8(s.StreamType)))
 		case es.codec.Kind() == stream.Video && video == nil:
@@ -129,7 +135,7 @@ func (d *Demuxer) programme(pmt *astits.PMTData) error {
 	if err != nil {
 		return err
 	}
-	if gone || also {
+	if d.replaceData(data) || gone || also {
 		return d.setTracks()
 	}
 	return nil

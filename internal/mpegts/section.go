@@ -19,24 +19,31 @@ const sectionSize = 8 + 4
 // continuity counters are 0.
 func appendSection(dst []byte, pid uint16, table byte, id uint16, version byte, body []byte) []byte {
 	size := sectionSize + len(body)
-	s := make([]byte, 0, 1+size)
-	s = append(s, 0, // pointer_field
+	s := make([]byte, 0, size)
+	s = append(s,
 		table, 0xb0|byte((size-3)>>8), byte(size-3),
 		byte(id>>8), byte(id),
 		0xc1|version<<1&0x3e, // current
 		0, 0)                 // section 0 of 0
 	s = append(s, body...)
-	s = binary.BigEndian.AppendUint32(s, crc32(s[1:]))
-	for start := byte(0x40); len(s) > 0; start = 0 {
-		dst = append(dst, syncByte, start|byte(pid>>8), byte(pid), 0x10)
-		n := min(len(s), bodySize)
-		dst = append(dst, s[:n]...)
-		s = s[n:]
-		for ; n < bodySize; n++ {
+	return appendPackets(dst, pid, binary.BigEndian.AppendUint32(s, crc32(s)))
+}
+
+// appendPackets appends the packets of a section, with continuity counters 0.
+func appendPackets(dst []byte, pid uint16, section []byte) []byte {
+	dst = append(dst, syncByte, 0x40|byte(pid>>8), byte(pid), 0x10, 0) // with pointer_field
+	for room := bodySize - 1; ; room = bodySize {
+		n := min(len(section), room)
+		dst = append(dst, section[:n]...)
+		section = section[n:]
+		for ; n < room; n++ {
 			dst = append(dst, 0xff)
 		}
+		if len(section) == 0 {
+			return dst
+		}
+		dst = append(dst, syncByte, byte(pid>>8), byte(pid), 0x10)
 	}
-	return dst
 }
 
 // crc32 is the CRC of annex A: that of hash/crc32 with neither its bits

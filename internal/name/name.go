@@ -24,12 +24,32 @@ var ErrName = errors.New("bad stream name")
 // empty or beginning with "_" (reserved for paths of our own) or ".", only
 // printable UTF-8, and none of the characters that a URL, a shell or a file
 // system would read as more than a letter.
-func Check(key string) error {
+func Check(key string) error { return check(key, MaxLen) }
+
+// MaxPath bounds the names of stored files, in bytes: no object store takes
+// longer ones.
+const MaxPath = 1024
+
+// CheckPath says whether path can name a stored file: as Check, but it may be
+// longer as a whole, since it has a hub key and more.
+func CheckPath(path string) error {
+	if err := check(path, MaxPath); err != nil {
+		return err
+	}
+	for seg := range strings.SplitSeq(path, "/") {
+		if len(seg) > MaxLen {
+			return fmt.Errorf("%w: segment of %d bytes, more than %d", ErrName, len(seg), MaxLen)
+		}
+	}
+	return nil
+}
+
+func check(key string, most int) error {
 	switch {
 	case key == "":
 		return fmt.Errorf("%w: empty", ErrName)
-	case len(key) > MaxLen:
-		return fmt.Errorf("%w: %d bytes, more than %d", ErrName, len(key), MaxLen)
+	case len(key) > most:
+		return fmt.Errorf("%w: %d bytes, more than %d", ErrName, len(key), most)
 	case !utf8.ValidString(key):
 		return fmt.Errorf("%w: not UTF-8", ErrName)
 	}

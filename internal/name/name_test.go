@@ -20,6 +20,16 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+func TestCheckPath(t *testing.T) {
+	segment := strings.Repeat("x", 255)
+	for _, good := range []string{"live/demo/20260102T030405.000Z/v12.m4s", segment + "/" + segment + "/" + segment} {
+		require.NoError(t, CheckPath(good), good)
+	}
+	for _, bad := range []string{"", "..", "live/../x", "live/.x", segment + "x", "a/" + segment + "x", strings.Repeat("x/", 512) + "x"} {
+		require.ErrorIs(t, CheckPath(bad), ErrName, "%q", bad)
+	}
+}
+
 func TestJoin(t *testing.T) {
 	for _, c := range []struct{ vhost, app, stream, want string }{
 		{"", "live", "demo", "live/demo"},

@@ -123,7 +123,7 @@ function choose(name) {
   seenType = null;
   $("name").textContent = name;
   document.title = `${name} · Runnel`;
-  player.load(`/${pathOf(name)}.mp4`);
+  player.load(`/${pathOf(name)}`);
   showStreams();
   showTracks(streams.find((s) => s.name === name));
   showAddresses();
@@ -232,10 +232,12 @@ function showFigures() {
   before = { bytes: s.bytes, frames: s.frames, time: now };
   const playing = player.state === "playing";
   stage.toggleAttribute("data-stalled", s.stalled);
-  const latency = Number.isFinite(s.latency) ? `${s.latency.toFixed(1)} s` : "";
-  $("latency").textContent = latency;
+  const seconds = (n) => (Number.isFinite(n) ? `${n.toFixed(1)} s` : "");
+  const latency = seconds(s.latency);
+  $("latency").textContent = seconds(s.live) || latency;
   $("live").dataset.edge = playing && s.latency < s.target + 1.5;
   $("protocol-name").textContent = playing ? s.transport : "";
+  $("f-live").textContent = seconds(s.live) || "–";
   $("f-latency").textContent = latency || "–";
   $("f-picture").textContent = playing && video.videoWidth ? `${video.videoWidth}×${video.videoHeight} @ ${fps}` : "–";
   $("f-bitrate").textContent = playing ? bitrate(rate) : "–";

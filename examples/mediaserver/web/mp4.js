@@ -256,8 +256,8 @@ function audioObject(esds) {
 }
 
 // splitFragment returns the fragment of each track in a moof and its mdat: its
-// bytes, the bytes of its frames alone, and the decode times, in seconds, at
-// which it starts and ends.
+// bytes, the bytes of its frames alone, the decode times, in seconds, at which it
+// starts and ends, and the time at which its first frame is shown.
 function splitFragment(moof, mdat, tracks) {
   const view = new DataView(moof.buffer, moof.byteOffset);
   const root = boxAt(moof, 0);
@@ -285,7 +285,7 @@ function splitFragment(moof, mdat, tracks) {
         makeBox("mdat", ...frames),
       );
     }
-    fragments.push({ track: run.track, start: run.start, end: run.end, data, frames });
+    fragments.push({ track: run.track, start: run.start, shown: run.shown, end: run.end, data, frames });
   }
   return fragments;
 }
@@ -309,6 +309,7 @@ function parseTraf(moof, view, traf, tracks) {
     ? view.getUint32(tfdt.body + 4) * 2 ** 32 + view.getUint32(tfdt.body + 8)
     : view.getUint32(tfdt.body + 4);
   const start = time;
+  let shown = NaN;
   const data = [];
   for (const trun of boxes.filter((b) => b.type === "trun")) {
     const has = view.getUint32(trun.body) & 0xffffff;
@@ -318,13 +319,17 @@ function parseTraf(moof, view, traf, tracks) {
     const run = { field: p, from: view.getInt32(p), size: 0 };
     p += 4 + (has & 4 ? 4 : 0);
     for (let i = 0; i < count; i++) {
+      const at = time;
       time += has & 0x100 ? view.getUint32(p) : duration;
       if (has & 0x100) p += 4;
       run.size += has & 0x200 ? view.getUint32(p) : size;
       if (has & 0x200) p += 4;
-      p += (has & 0x400 ? 4 : 0) + (has & 0x800 ? 4 : 0);
+      if (has & 0x400) p += 4;
+      if (Number.isNaN(shown)) shown = at + (has & 0x800 ? view.getInt32(p) : 0);
+      if (has & 0x800) p += 4;
     }
     data.push(run);
   }
-  return { track, start: start / track.timescale, end: time / track.timescale, data };
+  const seconds = (ticks) => ticks / track.timescale;
+  return { track, start: seconds(start), shown: seconds(shown), end: seconds(time), data };
 }

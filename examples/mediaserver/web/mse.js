@@ -5,6 +5,9 @@ import { bareType, concat } from "./mp4.js";
 // Phones of Apple's have ManagedMediaSource alone.
 const Source = globalThis.MediaSource ?? globalThis.ManagedMediaSource;
 
+// hasSource says whether the browser has Media Source Extensions.
+export const hasSource = Boolean(Source);
+
 // UnsupportedError says that the browser can't play a stream at all.
 export class UnsupportedError extends Error {}
 

@@ -1,10 +1,11 @@
 // LivePlayer plays a live stream that the server sends as fragmented MP4: it
 // keeps close to the live edge, steps over gaps, follows changes of codec and
-// comes back when the stream does.
+// comes back when the stream does. A browser without Media Source Extensions that
+// knows HLS plays by itself.
 
-import { SegmentReader } from "./mp4.js";
-import { Sink, UnsupportedError } from "./mse.js";
-import { TransportError, transports } from "./transport.js";
+import { hasSource, Sink, UnsupportedError } from "./mse.js";
+import { Clock, TransportError } from "./request.js";
+import { transports } from "./transport.js";
 
 const firstTarget = 0.5; // seconds between what is shown and what has come
 const maxTarget = 3;
@@ -49,6 +50,8 @@ export class LivePlayer extends EventTarget {
   #calmSince = 0;
   #stalledAt = 0;
 
+  #clock = new Clock(); // the server's
+  #epoch = NaN; // its time, in milliseconds, at which what is shown at 0 was captured
   #dataAt = 0;
   #bytes = 0;
   #stalls = 0;
@@ -101,12 +104,14 @@ export class LivePlayer extends EventTarget {
     if (this.#attempt) this.#attempt.abort(new Restart());
   }
 
-  // stats are the figures of now: latency and target in seconds, received
-  // bytes, counts of stalls and jumps, the transport in use.
+  // stats are the figures of now: latency and target in seconds, live being from
+  // capture to the screen, or NaN where that can't be known; received bytes, counts
+  // of stalls and jumps, the transport in use.
   get stats() {
     const quality = this.#video.getVideoPlaybackQuality?.();
     return {
       latency: this.#state === "playing" ? this.#lag : NaN,
+      live: this.#state === "playing" ? (this.#clock.now() - this.#epoch) / 1000 - this.#video.currentTime : NaN,
       target: this.#target,
       rate: this.#video.playbackRate,
       bytes: this.#bytes,
@@ -115,11 +120,12 @@ export class LivePlayer extends EventTarget {
       jumps: this.#jumps,
       frames: quality?.totalVideoFrames ?? 0,
       dropped: quality?.droppedVideoFrames ?? 0,
-      transport: transports[this.#transport].label,
+      transport: hasSource ? transports[this.#transport].label : "HLS by the browser",
     };
   }
 
-  // load plays the stream at a URL, in place of what is played now.
+  // load plays the stream at a URL without extension, in place of what is played
+  // now.
   load(url) {
     this.stop();
     this.#url = url;
@@ -232,8 +238,9 @@ export class LivePlayer extends EventTarget {
     }
     const known = problem instanceof TransportError;
     if (!known) this.#sink.close(); // the browser's part is in an unknown condition
-    if (this.#wanted === "auto" && known && !problem.status && !got && this.#failures > 0) {
-      this.#transport = this.#transport === "http" ? "ws" : "http";
+    if (this.#wanted === "auto" && known && !problem.status && !got && (this.#failures > 0 || problem instanceof Silence)) {
+      const all = Object.keys(transports);
+      this.#transport = all[(all.indexOf(this.#transport) + 1) % all.length];
     }
     let delay = retryDelays[Math.min(this.#failures, retryDelays.length - 1)];
     if (problem.status === 401 || problem.status === 403) delay = 15_000;
@@ -257,13 +264,14 @@ export class LivePlayer extends EventTarget {
 
   // #receive plays what one connection brings, to its end.
   async #receive(signal) {
-    const reader = new SegmentReader();
+    this.#epoch = NaN;
+    if (!hasSource) return this.#leave(signal);
     let fresh = true;
     this.#dataAt = performance.now();
-    for await (const chunk of transports[this.#transport].open(this.#url, signal)) {
+    for await (const { bytes, segments } of transports[this.#transport].open(this.#url, signal, this.#clock)) {
       this.#dataAt = performance.now();
-      this.#bytes += chunk.length;
-      for (const segment of reader.push(chunk)) {
+      this.#bytes += bytes;
+      for (const segment of segments) {
         if (segment.tracks) {
           const media = await this.#sink.configure(segment.tracks, fresh, signal);
           if (media.restarted) this.#begin();
@@ -276,6 +284,31 @@ export class LivePlayer extends EventTarget {
       await this.#sink.room(signal);
       this.#dataAt = performance.now(); // waiting for room is not silence
     }
+  }
+
+  // #leave has the browser play HLS, until it fails or the stream ends.
+  async #leave(signal) {
+    const video = this.#video;
+    if (!video.canPlayType("application/vnd.apple.mpegurl")) throw new UnsupportedError("This browser can play neither Media Source Extensions nor HLS");
+    const done = new AbortController();
+    const over = new Promise((resolve) => {
+      for (const event of ["error", "ended"]) video.addEventListener(event, resolve, { signal: done.signal });
+      signal.addEventListener("abort", resolve, { signal: done.signal });
+    });
+    const update = () => {
+      const start = video.getStartDate?.().getTime(); // Safari's
+      if (Number.isFinite(start)) this.#epoch = start;
+      this.#dataAt = performance.now();
+    };
+    video.addEventListener("timeupdate", update, { signal: done.signal });
+    video.addEventListener("loadedmetadata", () => this.#tell({ missing: "", hasAudio: true, hasVideo: video.videoWidth > 0 }), { signal: done.signal });
+    update();
+    video.src = `${this.#url}.m3u8`;
+    this.#play();
+    await over;
+    done.abort();
+    signal.throwIfAborted();
+    if (video.error) throw new TransportError(`The browser could not play the stream (${video.error.message || `error ${video.error.code}`})`);
   }
 
   #begin() {
@@ -292,12 +325,13 @@ export class LivePlayer extends EventTarget {
       this.#begin();
     }
     this.#ends.set(kind, fragment.end);
+    if (fragment.time > 0 && (kind === "video" || !this.#ends.has("video"))) this.#epoch = fragment.time - fragment.shown * 1000;
     this.#sink.append(fragment);
   }
 
   #tick() {
     if (this.#attempt && performance.now() - this.#dataAt > silence) {
-      this.#attempt.abort(new TransportError("Nothing has come from the server for a while"));
+      this.#attempt.abort(new Silence("Nothing has come from the server for a while"));
     }
     this.#control();
   }
@@ -306,7 +340,7 @@ export class LivePlayer extends EventTarget {
   #control() {
     const video = this.#video;
     const { buffered } = video;
-    if (!this.#run || !buffered.length || this.#sink.clearing || video.error) return;
+    if (!this.#run || !hasSource || !buffered.length || this.#sink.clearing || video.error) return;
     const now = performance.now();
     const last = buffered.length - 1;
     const end = buffered.end(last);
@@ -404,6 +438,10 @@ export class LivePlayer extends EventTarget {
     this.#attempt.abort(new Error(`The browser could not decode the stream (${error.message || `error ${error.code}`})`));
   }
 }
+
+// Silence says that a connection brings nothing: something on the way may hold it
+// back.
+class Silence extends TransportError {}
 
 // Restart ends a connection for another with other settings.
 class Restart extends Error {}

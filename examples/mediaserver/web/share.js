@@ -12,6 +12,9 @@ export function addressRows(name, path, publishBase) {
     ...(rtmp ? [row("RTMP", `${rtmp}/${path}`)] : []),
     row("HTTP-FLV", `${http}/${path}.flv`),
     row("WebSocket-FLV", `${ws}/${path}.flv`),
+    row("HLS", `${http}/${path}.m3u8`),
+    row("DASH", `${http}/${path}.mpd`),
+    row("MPEG-TS", `${http}/${path}.ts`),
     row("Fragmented MP4", `${http}/${path}.mp4`),
   ];
 }

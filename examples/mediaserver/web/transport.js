@@ -1,29 +1,26 @@
-// Ways to get the bytes of a live stream: each is an async generator of
-// Uint8Arrays that ends with the stream and throws a TransportError when it
-// can't be had.
+// Ways to get the media of a live stream: each is an async generator of
+// {bytes, segments}, how many bytes came and what SegmentReader made of them, that
+// ends with the stream and throws a TransportError when it can't be had.
 
-export class TransportError extends Error {
-  // status is the HTTP status, 0 if there was no answer.
-  constructor(message, status = 0) {
-    super(message);
-    this.status = status;
-  }
-}
+import { overHLS } from "./hls.js";
+import { SegmentReader } from "./mp4.js";
+import { respond, TransportError } from "./request.js";
 
+// In the order in which they are tried.
 export const transports = {
-  http: { label: "fMP4 over HTTP", open: overHTTP },
-  ws: { label: "fMP4 over WebSocket", open: overWebSocket },
+  http: { label: "fMP4 over HTTP", open: (base, signal) => parsed(overHTTP(`${base}.mp4`, signal)) },
+  ws: { label: "fMP4 over WebSocket", open: (base, signal) => parsed(overWebSocket(`${base}.mp4`, signal)) },
+  hls: { label: "LL-HLS", open: (base, signal, clock) => overHLS(`${base}.m3u8`, signal, clock) },
 };
 
+// parsed reads one stream of bytes.
+async function* parsed(chunks) {
+  const reader = new SegmentReader();
+  for await (const chunk of chunks) yield { bytes: chunk.length, segments: reader.push(chunk) };
+}
+
 async function* overHTTP(url, signal) {
-  let response;
-  try {
-    response = await fetch(url, { signal, cache: "no-store" });
-  } catch (error) {
-    signal.throwIfAborted();
-    throw new TransportError(`No answer from the server (${error.message})`);
-  }
-  if (!response.ok) throw new TransportError(refusal(response.status), response.status);
+  const response = await respond(url, signal, { cache: "no-store" });
   const reader = response.body.getReader();
   try {
     for (;;) {
@@ -37,20 +34,6 @@ async function* overHTTP(url, signal) {
   } finally {
     reader.cancel().catch(() => {});
   }
-}
-
-function refusal(status) {
-  switch (status) {
-    case 401:
-    case 403:
-      return "Playing this stream is not allowed";
-    case 404:
-      return "This stream is not live";
-    case 429:
-    case 503:
-      return "The server has no room for another viewer now";
-  }
-  return `The server answered with status ${status}`;
 }
 
 // A WebSocket can't be told to slow down: what the player has not taken waits

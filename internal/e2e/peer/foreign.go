@@ -27,6 +27,7 @@ type Foreign struct {
 	client *gortmplib.Client
 	result chan error // nil once the whole clip was sent or the stream's end was reached
 	coded  *Coded
+	ahead  time.Duration
 }
 
 // dial connects to rtmp://host:port/app, with the stream's name as fragment.
@@ -45,9 +46,16 @@ func dial(ctx context.Context, target string, publish bool) (*gortmplib.Client, 
 // it was sent.
 func PublishForeign(t testing.TB, target string, c *Coded) *Foreign {
 	t.Helper()
+	return PublishAhead(t, target, c, 0)
+}
+
+// PublishAhead is PublishForeign for a publisher that sends the first of its media
+// as fast as it can.
+func PublishAhead(t testing.TB, target string, c *Coded, ahead time.Duration) *Foreign {
+	t.Helper()
 	client, err := dial(t.Context(), target, true)
 	require.NoError(t, err, "%s", target)
-	f := &Foreign{client: client, result: make(chan error, 1), coded: c}
+	f := &Foreign{client: client, result: make(chan error, 1), coded: c, ahead: ahead}
 	t.Cleanup(client.Close)
 	go func() {
 		defer client.Close()
@@ -95,7 +103,7 @@ func (f *Foreign) send() error {
 	if err := w.Initialize(); err != nil {
 		return err
 	}
-	start := time.Now()
+	start := time.Now().Add(-f.ahead)
 	for _, frame := range f.coded.Frames {
 		time.Sleep(time.Until(start.Add(frame.DTS)))
 		if err := writeFrame(w, tracks[frame.Track], frame); err != nil {

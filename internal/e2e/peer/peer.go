@@ -34,6 +34,20 @@ func NodeModule(t testing.TB, name string) string {
 	return path
 }
 
+// Built returns the path of a program that scripts/install-peers.sh builds, since no
+// system has a package of it.
+func Built(t testing.TB, program string) string {
+	t.Helper()
+	if path, err := exec.LookPath(program); err == nil {
+		return path
+	}
+	path := filepath.Join(cacheDir(), "bin", program)
+	if _, err := os.Stat(path); err != nil {
+		missing(t, program)
+	}
+	return path
+}
+
 func missing(t testing.TB, what string) {
 	t.Helper()
 	if os.Getenv("RUNNEL_E2E") == "1" {

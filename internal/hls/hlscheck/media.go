@@ -105,7 +105,10 @@ func (r *reader) tag(tag, value string) {
 		r.single(tag)
 		r.p.Independent = true
 	case "EXT-X-PLAYLIST-TYPE":
-		r.add("6.2.2", "a live playlist has no EXT-X-PLAYLIST-TYPE", r.line, "it has %s", value)
+		r.single(tag)
+		if r.p.Type = value; value != "EVENT" && value != "VOD" {
+			r.add("4.4.3.5", "EXT-X-PLAYLIST-TYPE is EVENT or VOD", r.line, "%q", value)
+		}
 	case "EXTINF":
 		d, _, _ := strings.Cut(value, ",")
 		if strings.Contains(d, ".") {

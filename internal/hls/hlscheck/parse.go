@@ -19,7 +19,8 @@ type Playlist struct {
 	Segments              []Segment
 	Hints                 []Hint
 	Reports               []Report
-	Independent           bool // EXT-X-INDEPENDENT-SEGMENTS
+	Type                  string // EXT-X-PLAYLIST-TYPE
+	Independent           bool   // EXT-X-INDEPENDENT-SEGMENTS
 	Ended                 bool
 }
 

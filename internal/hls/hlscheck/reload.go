@@ -136,6 +136,9 @@ func (f *problems) compare(a, b *Playlist, grows bool) {
 	if b.MediaSequence < a.MediaSequence {
 		f.add("6.2.2", "EXT-X-MEDIA-SEQUENCE does not decrease", 0, "%d, then %d", a.MediaSequence, b.MediaSequence)
 	}
+	if a.Type == "EVENT" && (b.MediaSequence > a.MediaSequence || b.Type == "") {
+		f.add("6.2.1", "a playlist of type EVENT loses no segments", 0, "it began with %d, then with %d", a.MediaSequence, b.MediaSequence)
+	}
 	if b.DiscontinuitySequence < a.DiscontinuitySequence {
 		f.add("6.2.2", "EXT-X-DISCONTINUITY-SEQUENCE does not decrease", 0, "%d, then %d", a.DiscontinuitySequence, b.DiscontinuitySequence)
 	}
