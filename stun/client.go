@@ -34,6 +34,7 @@ type ResponseError struct {
 	Response *Message
 }
 
+// Error names the code and the reason.
 func (e *ResponseError) Error() string {
 	if e.Reason == "" {
 		return fmt.Sprintf("stun: error %d", e.Code)
@@ -48,6 +49,7 @@ type AlternateError struct {
 	Domain  string           // what the certificate there has to be for; "": as before
 }
 
+// Error names the servers.
 func (e *AlternateError) Error() string { return fmt.Sprintf("stun: redirected to %v", e.Servers) }
 
 // A Client makes transactions: a request, sent until it is answered. The zero
