@@ -52,19 +52,7 @@ func (r *request) allocate() {
 		limits.User = n
 	}
 	limits.SessionRate = a.rate(r.policy)
-	if w.token != nil {
-		r.freeReservation()
-	}
-	var err error
-	if a.lease, err = s.quota.acquire(realm.name, r.cred.user, limits); err != nil {
-		if errors.Is(err, errServerQuota) {
-			r.fail(508)
-		} else {
-			r.fail(486)
-		}
-		return
-	}
-	if code := r.open(a, &w); code != 0 {
+	if code := r.open(a, &w, limits); code != 0 {
 		r.abandon(a)
 		r.fail(code)
 		return
@@ -134,19 +122,33 @@ type addressError struct {
 	code   int
 }
 
-// open opens the relay sockets of an allocation that nobody knows yet.
-func (r *request) open(a *Allocation, w *wish) (code int) {
+// quotaCode is the error code for an error of quotas.
+func quotaCode(err error) int {
+	if errors.Is(err, errUserQuota) || errors.Is(err, errRealmQuota) {
+		return 486
+	}
+	return 508
+}
+
+// open finds a share of the quotas and the relay sockets for an allocation that
+// nobody knows yet.
+func (r *request) open(a *Allocation, w *wish, limits quotaLimits) (code int) {
 	if w.token != nil {
 		reserved := r.srv.takeReservation(*w.token, r.cred)
 		if reserved == nil {
 			return 508
 		}
-		// The quota that was held for it is the allocation's own by now.
+		a.lease = reserved.lease
+		a.lease.setRate(limits.SessionRate)
 		a.relays[relayIndex(reserved.relay.local.Addr())].open = reserved.relay
 		return 0
 	}
+	var err error
+	if a.lease, err = r.srv.quota.acquire(a.realm.name, r.cred.user, limits); err != nil {
+		return quotaCode(err)
+	}
 	for _, family := range w.families {
-		o, reserved, code := r.openFamily(family, w)
+		o, reserved, code := r.openFamily(family, w, limits)
 		switch {
 		case code == 0:
 			a.relays[relayIndex(o.local.Addr())].open = o
@@ -161,7 +163,7 @@ func (r *request) open(a *Allocation, w *wish) (code int) {
 }
 
 // openFamily opens one relay socket, and with w.reserve the one beside it.
-func (r *request) openFamily(family uint8, w *wish) (*openRelay, *reservation, int) {
+func (r *request) openFamily(family uint8, w *wish, limits quotaLimits) (*openRelay, *reservation, int) {
 	s := r.srv
 	q := &RelayRequest{
 		Network: "udp4", Even: w.even, User: r.cred.user, Realm: r.cred.realm,
@@ -185,13 +187,13 @@ func (r *request) openFamily(family uint8, w *wish) (*openRelay, *reservation, i
 		next.Even = false
 		next.Port = netip.AddrPortFrom(o.local.Addr(), o.local.Port()+1)
 		if beside, err := s.openRelay(s.base, &next); err == nil {
-			reserved, err := s.reserve(beside, r.cred, r.policy.limits(s.realm(r.cred.realm)), r.now)
+			reserved, err := s.reserve(beside, r.cred, limits, r.now)
 			if err == nil {
 				return o, reserved, 0
 			}
 			beside.close(s)
 			o.close(s)
-			return nil, nil, 486
+			return nil, nil, quotaCode(err)
 		}
 		o.close(s)
 	}
@@ -212,16 +214,18 @@ func (s *Server) relayError(err error) int {
 
 // listen has the relay sockets read.
 func (a *Allocation) listen() error {
-	for i := range a.relays {
-		r := &a.relays[i]
+	a.mu.Lock()
+	open := [...]*openRelay{a.relays[relayIPv4].open, a.relays[relayIPv6].open}
+	a.mu.Unlock()
+	for i, o := range open {
 		switch {
-		case r.open == nil:
-		case r.open.conn != nil:
-			if err := a.shard.loop.Add(r.open.conn, r); err != nil {
+		case o == nil:
+		case o.conn != nil:
+			if err := a.shard.loop.Add(o.conn, &a.relays[i]); err != nil {
 				return err
 			}
 		default:
-			a.listenTCP(r.open)
+			a.listenTCP(o)
 		}
 	}
 	return nil

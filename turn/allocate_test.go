@@ -279,3 +279,35 @@ func TestAlternateHealthAndWeight(t *testing.T) {
 	next.inherit(p)
 	require.True(t, next.alternates[2].down.Load(), "a new policy knows who is down")
 }
+
+// A reservation counts to every quota that an allocation counts to, and lies
+// within the range of ports.
+func TestReservationIsBounded(t *testing.T) {
+	even := attr(stunwire.AttrEvenPort, 0x80)
+	for name, test := range map[string]struct {
+		change func(*Server, *Policy)
+		code   int
+	}{
+		"server": {func(_ *Server, p *Policy) { p.ServerQuota = 1 }, 508},
+		"user":   {func(_ *Server, p *Policy) { p.UserQuota = 1 }, 486},
+		"grant": {func(s *Server, _ *Policy) {
+			s.Auth = auth.Func(func(_ context.Context, r *auth.Request) (*auth.Grant, error) {
+				r.Proof(auth.Secret{Plain: "wonder"})
+				return &auth.Grant{Limits: auth.Limits{Sessions: 1}}, nil
+			})
+		}, 486},
+		"ports": {func(s *Server, _ *Policy) {
+			s.Relays = &RelayPorts{Addrs: []RelayAddr{{Listen: netip.MustParseAddr("127.0.0.92")}}, Min: 52000, Max: 52000}
+		}, 508},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := start(t, test.change)
+			c := f.client()
+			c.login()
+			require.Equal(t, test.code, code(c.do(stunwire.Allocate, with(transportAttr(protocolUDP), even))))
+			server, _, _ := f.server.quota.counts("test.example", "alice")
+			require.Zero(t, server, "nothing is held")
+			require.Equal(t, 0, code(c.do(stunwire.Allocate, transportAttr(protocolUDP))))
+		})
+	}
+}

@@ -79,6 +79,14 @@ func (a *Allocation) ownedBy(cred *credential) bool {
 	return own.user == cred.user && own.realm == cred.realm && (own.key == nil) == (cred.key == nil)
 }
 
+// ownedElsewhere is ownedBy for a request that comes by a path of its own. Since
+// a token names nobody, whoever has one could take the session over there: it
+// takes the session's own.
+func (a *Allocation) ownedElsewhere(cred *credential) bool {
+	own := a.cred.Load()
+	return a.ownedBy(cred) && (own.claim.token == [sha256.Size]byte{} || own == cred)
+}
+
 // rate is the bits a second that the session may have each way. 0: no bound.
 func (a *Allocation) rate(p *policy) int64 {
 	rate := p.limits(a.realm).SessionRate
@@ -215,7 +223,7 @@ func (a *Allocation) end(reason EndReason) {
 	a.realm.live--
 	a.realm.past.add(&usage)
 	a.realm.mu.Unlock()
-	a.shard.remember(a, s.clock())
+	a.shard.remember(a.remote, a.txID, s.clock())
 
 	s.events.emit(AllocationEnded{Time: time.Now(), Session: session, Reason: reason, Usage: usage})
 	a.logAttrs(slog.LevelInfo, "turn: session ended",

@@ -110,7 +110,8 @@ func (r *request) withoutIntegrity(wait bool) {
 			r.serve()
 			return
 		}
-		if r.msg.Type.Method() == stunwire.Allocate && r.path.alloc.Load() == nil {
+		m := r.msg.Type.Method()
+		if (m == stunwire.Allocate || m == stunwire.ConnectionBind) && r.path.alloc.Load() == nil {
 			r.off(wait, func() { r.askCertificate() })
 			return
 		}
@@ -129,20 +130,48 @@ func (r *request) challenge(code int, realm string, wait bool) {
 		r.refuse(code)
 		return
 	}
-	if realm == "" {
-		var known bool
-		if realm, known = r.originRealm(); !known {
-			r.off(wait, func() {
-				if realm, ok := r.lookupRealm(); ok {
-					r.challenge(code, realm, true)
-				}
-			})
-			return
-		}
-	}
 	if !r.mayRefuse() {
 		return
 	}
+	if realm == "" {
+		var known bool
+		if realm, known = r.originRealm(); !known {
+			r.askOrigin(code, wait)
+			return
+		}
+	}
+	r.sendChallenge(code, realm)
+}
+
+// askOrigin asks Realms about an ORIGIN, to challenge its sender. He has proved
+// nothing, so that only a part of what may be asked at a time is for his kind.
+func (r *request) askOrigin(code int, wait bool) {
+	s := r.srv
+	if wait {
+		select {
+		case s.ofStrangers <- struct{}{}:
+		case <-s.done:
+			return
+		}
+	} else {
+		select {
+		case s.ofStrangers <- struct{}{}:
+		default:
+			s.stats.drop(dropAuthorizerBusy, 1)
+			return
+		}
+	}
+	if !r.off(wait, func() {
+		defer func() { <-s.ofStrangers }()
+		if realm, ok := r.lookupRealm(); ok {
+			r.sendChallenge(code, realm)
+		}
+	}) {
+		<-s.ofStrangers
+	}
+}
+
+func (r *request) sendChallenge(code int, realm string) {
 	s := r.srv
 	b := r.build(stunwire.Error)
 	b.AddError(code, r.reason(code))
@@ -158,16 +187,21 @@ func (r *request) challenge(code int, realm string, wait bool) {
 }
 
 // off runs f where it may block, in another goroutine, and returns when it is
-// done if wait; else the request is copied for it. At most Server.MaxAuthorizing run at a time;
-// over UDP what comes beyond is dropped, and so is what is asked again while it
-// is being looked into.
-func (r *request) off(wait bool, f func()) {
+// done if wait; else the request is copied for it. At most Server.MaxAuthorizing
+// run at a time, half of them for streams, which wait for their turn. Over UDP
+// what comes beyond is dropped, and what is beyond the share of one source, and
+// what is asked again while it is being looked into. off reports false if f is
+// not run.
+func (r *request) off(wait bool, f func()) bool {
 	s := r.srv
 	if wait {
-		select {
-		case s.authorizing <- struct{}{}:
-		case <-s.done:
-			return
+		for _, turn := range [...]chan struct{}{s.ofStreams, s.authorizing} {
+			select {
+			case turn <- struct{}{}:
+				defer func() { <-turn }()
+			case <-s.done:
+				return false
+			}
 		}
 		// Not here: a client's goroutine would keep the stack that this needs.
 		done := make(chan struct{})
@@ -176,28 +210,38 @@ func (r *request) off(wait bool, f func()) {
 			f()
 		})
 		<-done
-		<-s.authorizing
-		return
+		return true
+	}
+	source := r.path.remote.Addr()
+	if !s.askers.Enter(source) {
+		s.stats.drop(dropAuthorizerBusy, 1)
+		return false
 	}
 	select {
 	case s.authorizing <- struct{}{}:
 	default:
+		s.askers.Leave(source)
 		s.stats.drop(dropAuthorizerBusy, 1)
-		return
+		return false
+	}
+	finished := func() {
+		<-s.authorizing
+		s.askers.Leave(source)
 	}
 	if !r.path.shard.begin(r.path.remote, r.msg.TxID) {
-		<-s.authorizing
+		finished()
 		s.stats.drop(dropRepeated, 1)
-		return
+		return false
 	}
 	r.keep()
 	s.work(func() {
 		defer func() {
 			r.path.shard.finish(r.path.remote, r.msg.TxID)
-			<-s.authorizing
+			finished()
 		}()
 		f()
 	})
+	return true
 }
 
 // keep copies what the request borrows from a loop.

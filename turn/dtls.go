@@ -2,6 +2,7 @@ package turn
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"net/netip"
 	"time"
 
@@ -31,31 +32,55 @@ func (s *Server) newDTLS(sh *shard) *dtlsmux.Mux {
 			return sh.conn.WriteTo(b, to)
 		},
 		Receive: sh.fromDTLS,
-		Idle: func(c *dtlsmux.Conn) time.Duration {
-			if p, ok := c.Owner.(*path); ok && p.alloc.Load() != nil {
-				return absoluteMaxLifetime // the allocation's lifetime decides
-			}
-			return s.policy.Load().IdleTimeout
-		},
+		Idle:    s.dtlsIdle,
 		Closed: func(c *dtlsmux.Conn) {
-			if p, ok := c.Owner.(*path); ok {
-				if a := p.alloc.Load(); a != nil {
-					a.lost(p)
+			if o, ok := c.Owner.(*dtlsClient); ok {
+				if a := o.path.alloc.Load(); a != nil {
+					a.lost(o.path)
 				}
 			}
 		},
 	}
 }
 
+// A dtlsClient is the Owner of a DTLS association, in the goroutine of its Mux.
+type dtlsClient struct {
+	path *path
+	idle int64 // clock: when it began, or was last seen with an allocation
+}
+
+// dtlsIdle is dtlsmux.Mux.Idle. As over TCP, who has no allocation does not get
+// more time by talking.
+func (s *Server) dtlsIdle(c *dtlsmux.Conn) time.Duration {
+	limit := s.policy.Load().IdleTimeout
+	o, ok := c.Owner.(*dtlsClient)
+	if !ok {
+		return limit // it has said nothing yet
+	}
+	now := s.clock()
+	if o.path.alloc.Load() != nil {
+		o.idle = now
+		return absoluteMaxLifetime // the allocation's lifetime decides
+	}
+	if now-o.idle > int64(limit) {
+		return -1
+	}
+	return limit
+}
+
 // fromDTLS takes a datagram of a DTLS client.
 func (sh *shard) fromDTLS(c *dtlsmux.Conn, b []byte) {
-	p, ok := c.Owner.(*path)
+	o, ok := c.Owner.(*dtlsClient)
 	if !ok {
-		p = &path{srv: sh.srv, shard: sh, kind: overDTLS, local: sh.conn.LocalAddr(), remote: sh.client, to: c.RemoteAddr(), dtls: c}
+		p := &path{srv: sh.srv, shard: sh, kind: overDTLS, local: sh.conn.LocalAddr(), remote: sh.client, to: c.RemoteAddr(), dtls: c}
 		state := c.ConnectionState()
+		if len(state.PeerCertificates) > 0 && sh.srv.DTLS.ClientAuth >= tls.VerifyClientCertIfGiven {
+			p.certified = true
+			state.VerifiedChains = [][]*x509.Certificate{state.PeerCertificates} // up to the authority, which only the handshake saw
+		}
 		p.tls = &state
-		p.certified = len(state.PeerCertificates) > 0 && sh.srv.DTLS.ClientAuth >= tls.VerifyClientCertIfGiven
-		c.Owner = p
+		o = &dtlsClient{path: p, idle: sh.srv.clock()}
+		c.Owner = o
 	}
-	sh.datagram(p, sh.srv.policy.Load(), b, sh.mark, sh.srv.clock())
+	sh.datagram(o.path, sh.srv.policy.Load(), b, sh.mark, sh.srv.clock())
 }

@@ -25,7 +25,7 @@ type shard struct {
 	mu     sync.Mutex                         // guards what follows
 	paths  map[netip.AddrPort]*path           // of UDP clients with an allocation, by path.to
 	asking map[netip.AddrPort][]stunwire.TxID // requests that are being looked into
-	past   map[replayKey]int64                // Allocates of sessions that ended: they are not to begin anew
+	past   past                               // requests of sessions that ended
 
 	// owned by the loop
 	stray    *path // stands for clients without an allocation, one after the other
@@ -45,7 +45,6 @@ func newShard(s *Server, conn *udp.Conn) *shard {
 		srv: s, conn: conn,
 		paths:  make(map[netip.AddrPort]*path),
 		asking: make(map[netip.AddrPort][]stunwire.TxID),
-		past:   make(map[replayKey]int64),
 		out:    make([]byte, 0, 1024),
 		up:     outbox{stats: &s.stats},
 		down:   outbox{stats: &s.stats},

@@ -145,7 +145,7 @@ func TestDenyWinsAllowOpens(t *testing.T) {
 }
 
 // coturn 6c13608c: IPv6 ranges are compared as numbers.
-func TestPeerRangesThatAreNotAligned(t *testing.T) {
+func TestCoturn_6c13608c_PeerRangesThatAreNotAligned(t *testing.T) {
 	p := (&PeerPolicy{Deny: ranges(t, "2606:4700:0:10::ff00-2606:4700:0:20::1")}).compile()
 	for peer, want := range map[string]string{
 		"2606:4700:0:10::feff": "", "2606:4700:0:10::ff00": "rule", "2606:4700:0:11::": "rule",

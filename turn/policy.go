@@ -67,8 +67,7 @@ type Policy struct {
 	NoTCP, NoUDP bool
 
 	// IdleTimeout ends a TCP, TLS or DTLS connection that has had no
-	// allocation for so long, or that leaves a message unfinished for so long.
-	// 0: 30 seconds.
+	// allocation for so long, whatever else it says. 0: 30 seconds.
 	IdleTimeout time.Duration
 
 	// Alternates are servers that clients are sent to (300, ALTERNATE-SERVER)

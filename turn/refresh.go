@@ -19,7 +19,7 @@ func (r *request) refresh() {
 		}
 		moving = true
 	}
-	if !a.ownedBy(r.cred) {
+	if !a.ownedBy(r.cred) || moving && !a.ownedElsewhere(r.cred) {
 		r.refuse(441)
 		return
 	}
@@ -34,8 +34,14 @@ func (r *request) refresh() {
 	}
 	seconds, given := r.msg.Uint32(stunwire.AttrLifetime)
 	if given && seconds == 0 {
+		sh := r.path.shard
+		if sh.replayed(r.path.remote, r.msg.TxID, r.now) { // it has ended a session before this one
+			r.refuse(437)
+			return
+		}
 		if !hasFamily || !a.dropFamily(family[0]) {
 			a.end(EndRefreshed)
+			sh.remember(r.path.remote, r.msg.TxID, r.now)
 		}
 		r.refreshed(a, 0, false)
 		return
@@ -118,7 +124,11 @@ func (a *Allocation) dropFamily(family uint8) bool {
 		return o == nil
 	}
 	a.relays[i].open = nil
+	tcp := a.tcp
 	a.mu.Unlock()
 	o.close(a.srv)
+	if tcp != nil {
+		tcp.closeFamily(i)
+	}
 	return true
 }

@@ -217,8 +217,11 @@ func (p *RelayPorts) open(ctx context.Context, q *RelayRequest) (*openRelay, err
 		o.release = func() { set.free(port) }
 		return o, nil
 	}
-	if q.Port.IsValid() {
-		o, err := try(q.Port.Port())
+	if port := q.Port.Port(); q.Port.IsValid() {
+		if port < lo || port > hi {
+			return nil, ErrNoPort
+		}
+		o, err := try(port)
 		if o == nil && err == nil {
 			err = ErrNoPort
 		}

@@ -6,40 +6,39 @@ import (
 	"github.com/runnel-media/runnel/internal/stunwire"
 )
 
-// A replayKey is an Allocate that has had its session.
+// A replayKey is a request that has done what it can do once: an Allocate that
+// has had its session, a Refresh that has ended one.
 type replayKey struct {
 	remote netip.AddrPort
 	txID   stunwire.TxID
 }
 
-const maxPast = 8192
+// A past remembers requests until their nonces are no good. It is two maps, of
+// which the older one is dropped when the younger one is full: the work does
+// not depend on how many there are.
+type past struct {
+	young, old map[replayKey]int64 // clock
+}
 
-// remember keeps the Allocate of a session that has ended from making another
-// one when somebody plays it again, for as long as its nonce may be good.
-func (sh *shard) remember(a *Allocation, now int64) {
-	life := int64(sh.srv.policy.Load().NonceLife)
-	key := replayKey{a.remote, a.txID}
+// maxPast is how many requests each map of a past holds.
+const maxPast = 4096
+
+// remember keeps a request from having its effect once more when somebody plays
+// it again, for as long as its nonce may be good.
+func (sh *shard) remember(remote netip.AddrPort, id stunwire.TxID, now int64) {
+	until := now + int64(sh.srv.policy.Load().NonceLife)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if len(sh.past) >= maxPast {
-		for k, until := range sh.past {
-			if until <= now {
-				delete(sh.past, k)
-			}
-		}
-		for k := range sh.past { // any one, if none has run out
-			if len(sh.past) < maxPast {
-				break
-			}
-			delete(sh.past, k)
-		}
+	p := &sh.past
+	if p.young == nil || len(p.young) >= maxPast {
+		p.young, p.old = make(map[replayKey]int64), p.young
 	}
-	sh.past[key] = now + life
+	p.young[replayKey{remote, id}] = until
 }
 
 func (sh *shard) replayed(remote netip.AddrPort, id stunwire.TxID, now int64) bool {
+	key := replayKey{remote, id}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	until, ok := sh.past[replayKey{remote, id}]
-	return ok && until > now
+	return sh.past.young[key] > now || sh.past.old[key] > now
 }

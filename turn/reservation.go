@@ -1,10 +1,6 @@
 package turn
 
-import (
-	"crypto/rand"
-
-	"github.com/runnel-media/runnel/internal/stunwire"
-)
+import "crypto/rand"
 
 // A reservationToken names a port that is held for a later allocation.
 type reservationToken [8]byte
@@ -42,8 +38,8 @@ func (s *Server) reserve(o *openRelay, cred *credential, limits quotaLimits, now
 	return r, nil
 }
 
-// takeReservation returns what a token of the request's stands for, if it is of
-// the same user. It is gone then.
+// takeReservation returns what a token stands for, if it is of the same user.
+// It is gone then; its relay and its lease are the caller's.
 func (s *Server) takeReservation(token reservationToken, cred *credential) *reservation {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -52,23 +48,7 @@ func (s *Server) takeReservation(token reservationToken, cred *credential) *rese
 		return nil
 	}
 	delete(s.reserved, token)
-	r.lease.release()
 	return r
-}
-
-// freeReservation gives the share of the quota that a request's token holds to
-// the allocation that the request is about to make.
-func (r *request) freeReservation() {
-	v, ok := r.msg.Get(stunwire.AttrReservationToken)
-	if !ok || len(v) != len(reservationToken{}) {
-		return
-	}
-	s := r.srv
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if x := s.reserved[reservationToken(v)]; x != nil && x.user == r.cred.user && x.realm == r.cred.realm {
-		x.lease.release()
-	}
 }
 
 // dropReservations gives up the reservations that which chooses.

@@ -14,7 +14,7 @@ import (
 )
 
 // coturn #1999: 20 KB for each source of a flood.
-func TestSpoofedAllocatesLeaveNothing(t *testing.T) {
+func TestCoturn1999_SpoofedAllocatesLeaveNothing(t *testing.T) {
 	s := &Server{Realm: "test.example", Auth: users(alice), Relays: &RelayPorts{}}
 	s.SetPolicy(&Policy{UnauthenticatedRate: -1})
 	s.init()

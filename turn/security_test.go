@@ -3,6 +3,9 @@ package turn
 import (
 	"bytes"
 	"context"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -129,7 +132,7 @@ func TestCVE_2026_43994_LongTokens(t *testing.T) {
 }
 
 // coturn #1844, #1964: a 16-bit length that overflows in the framing.
-func TestFramingLengthOverflow(t *testing.T) {
+func TestCoturn1844_FramingLengthOverflow(t *testing.T) {
 	f := start(t, nil)
 	for _, head := range []string{"\x40\x00\xff\xff", "\x40\x00\xff\xfc", "\x00\x03\xff\xff\x21\x12\xa4\x42", "\x00\x03\xff\xfc\x21\x12\xa4\x42"} {
 		c := f.dialTCP()
@@ -145,7 +148,7 @@ func TestFramingLengthOverflow(t *testing.T) {
 }
 
 // coturn #1871 (origin pinned before integrity was checked).
-func TestNoStateFromUnauthenticatedAttributes(t *testing.T) {
+func TestCoturn1871_NoStateFromUnauthenticatedAttributes(t *testing.T) {
 	f := start(t, func(s *Server, _ *Policy) { s.Realms = testRealms{} })
 	c := f.client()
 	other := with(transportAttr(protocolUDP), attr(stunwire.AttrOrigin, []byte("https://other.example")...))
@@ -156,13 +159,20 @@ func TestNoStateFromUnauthenticatedAttributes(t *testing.T) {
 }
 
 // coturn ab762f33: attributes after MESSAGE-INTEGRITY were honoured.
-func TestAttributesAfterIntegrityAreIgnored(t *testing.T) {
-	f := start(t, nil)
+func TestCoturn_ab762f33_AttributesAfterIntegrityAreIgnored(t *testing.T) {
+	var asked []string // one after the other: the client waits for each answer
+	f := start(t, func(s *Server, _ *Policy) {
+		inner := s.Auth
+		s.Auth = auth.Func(func(ctx context.Context, r *auth.Request) (*auth.Grant, error) {
+			asked = append(asked, r.Origin)
+			return inner.Authorize(ctx, r)
+		})
+	})
 	c := f.client()
 	c.allocate()
 	appended := func(b []byte, a stunwire.Attr, v ...byte) []byte {
 		b = append(b, byte(a>>8), byte(a), byte(len(v)>>8), byte(len(v)))
-		b = append(b, v...)
+		b = append(append(b, v...), make([]byte, -len(v)&3)...)
 		n := len(b) - stunwire.HeaderSize
 		b[2], b[3] = byte(n>>8), byte(n)
 		return b
@@ -175,10 +185,49 @@ func TestAttributesAfterIntegrityAreIgnored(t *testing.T) {
 	m = c.exchange(appended(c.build(stunwire.CreatePermission, nil), stunwire.AttrXORPeerAddress, peer...), answerTimeout)
 	require.Equal(t, 400, code(m))
 	require.Empty(t, f.one().Info().Permissions)
+
+	d := f.client()
+	d.login()
+	allocate := d.build(stunwire.Allocate, transportAttr(protocolUDP))
+	allocate = appended(allocate, stunwire.AttrOrigin, []byte("mine")...)
+	require.Equal(t, 0, code(d.exchange(appended(allocate, stunwire.AttrEvenPort, 0x80), answerTimeout)))
+	require.Zero(t, held(f.server, func() int { return len(f.server.reserved) }))
+	require.Equal(t, []string{"", ""}, asked, "the ORIGINs that Auth has heard of")
+}
+
+// coturn #1869: a MAC that was compared until the first difference.
+func TestCoturn1869_MACsAreComparedInConstantTime(t *testing.T) {
+	for file, functions := range map[string][]string{
+		"nonce.go":                    {"check"},
+		"../internal/stunwire/key.go": {"CheckIntegrity", "CheckIntegritySHA256"},
+		"../internal/dtlsmux/gate.go": {"check"},
+	} {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		require.NoError(t, err)
+		for _, name := range functions {
+			calls := map[string]bool{}
+			for _, d := range parsed.Decls {
+				f, ok := d.(*ast.FuncDecl)
+				if !ok || f.Name.Name != name {
+					continue
+				}
+				ast.Inspect(f, func(n ast.Node) bool {
+					if s, ok := n.(*ast.SelectorExpr); ok {
+						if x, ok := s.X.(*ast.Ident); ok {
+							calls[x.Name+"."+s.Sel.Name] = true
+						}
+					}
+					return true
+				})
+			}
+			require.True(t, calls["hmac.Equal"] || calls["subtle.ConstantTimeCompare"], "%s in %s", name, file)
+			require.False(t, calls["bytes.Equal"] || calls["bytes.Compare"], "%s in %s", name, file)
+		}
+	}
 }
 
 // GHSA-4g7c-p5wg-j4hp, and secrets in logs (#1932).
-func TestHostileNamesAndSecretsInLogs(t *testing.T) {
+func TestGHSA_4g7c_p5wg_j4hp_HostileNamesInLogs(t *testing.T) {
 	var mu sync.Mutex
 	var log bytes.Buffer
 	name := "%s%n\r\n level=ERROR msg=forged {turn/realm} \x00\x1b[31m"
@@ -217,7 +266,7 @@ type writerFunc func(b []byte) (int, error)
 func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
 // coturn #1932, pion: permissions without end. RFC 8656: 508.
-func TestPermissionCap(t *testing.T) {
+func TestCoturn1932_PermissionCap(t *testing.T) {
 	f := start(t, func(_ *Server, p *Policy) { p.MaxPermissions, p.MaxChannels, p.Peers.AllowPrivate = 10, 3, true })
 	c := f.client()
 	c.allocate()
@@ -243,7 +292,7 @@ func TestPermissionCap(t *testing.T) {
 }
 
 // coturn #1969: a ticket of somebody else's.
-func TestMobilityTicketOfAnotherUser(t *testing.T) {
+func TestCoturn1969_MobilityTicketOfAnotherUser(t *testing.T) {
 	f := start(t, mobile)
 	c := f.client()
 	m := c.allocate(attr(stunwire.AttrMobilityTicket))
@@ -273,7 +322,7 @@ func TestAnotherUsersAllocation(t *testing.T) {
 }
 
 // GHSA-hpq3-g7x4-h7xx: chained moves that leave sessions behind.
-func TestMobilityResumeFlood(t *testing.T) {
+func TestGHSA_hpq3_g7x4_h7xx_MobilityResumeFlood(t *testing.T) {
 	f := start(t, mobile)
 	c := f.client()
 	m := c.allocate(attr(stunwire.AttrMobilityTicket))
@@ -311,7 +360,7 @@ func (s *Server) shardsForTest() (list []*shard) {
 
 // GHSA-f6hc-79w3-p8pq: a TCP client that leaves does not get its quota back
 // while the allocation waits for it.
-func TestMobilityQuotaFlood(t *testing.T) {
+func TestGHSA_f6hc_79w3_p8pq_MobilityQuotaFlood(t *testing.T) {
 	f := start(t, func(_ *Server, p *Policy) { p.Mobility, p.UserQuota = true, 1 })
 	c := f.dialTCP()
 	c.allocate(attr(stunwire.AttrMobilityTicket))
@@ -323,7 +372,7 @@ func TestMobilityQuotaFlood(t *testing.T) {
 }
 
 // GHSA-847g-qmc6-6m4r: EVEN-PORT without R leaks the odd port.
-func TestEvenPortLeaksNothing(t *testing.T) {
+func TestGHSA_847g_qmc6_6m4r_EvenPortLeaksNothing(t *testing.T) {
 	f := start(t, func(s *Server, _ *Policy) {
 		s.Relays = &RelayPorts{Addrs: []RelayAddr{{Listen: netip.MustParseAddr("127.0.0.91")}}, Min: 52000, Max: 52007}
 	})

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/runnel-media/runnel/auth"
+	"github.com/runnel-media/runnel/internal/halfopen"
 	"github.com/runnel-media/runnel/internal/udp"
 )
 
@@ -54,6 +55,12 @@ type Server struct {
 	// comes beyond that is dropped, and the client asks again. nil refuses.
 	Auth           auth.Authorizer
 	MaxAuthorizing int
+
+	// MaxWaiting is how many TCP and TLS connections may be without an
+	// allocation at a time, up to Policy.IdleTimeout each (0: 4096), and
+	// MaxWaitingPerSource how many of one IPv4 address or IPv6 /64 (0: 512).
+	// One too many is closed. Each takes some 10 KB, or 25 KB with TLS.
+	MaxWaiting, MaxWaitingPerSource int
 
 	// Realms tells the limits and peer rules of realms, and the realm of an
 	// ORIGIN. nil: there are none but Policy's.
@@ -106,6 +113,10 @@ type Server struct {
 	cancel context.CancelFunc // of base: ends questions to Auth and Realms
 
 	authorizing chan struct{} // a token for each call of Auth
+	ofStreams   chan struct{} // of these, those that streams may have
+	ofStrangers chan struct{} // of these, those of clients that have proved nothing, for Realms
+	askers      halfopen.Gate // bounds those of one source over UDP
+	waiting     halfopen.Gate // streams without an allocation
 	workers     chan func()   // takes what a worker without work does next
 
 	mu          sync.Mutex // guards what follows
@@ -164,6 +175,12 @@ func (s *Server) init() {
 			n = 256
 		}
 		s.authorizing = make(chan struct{}, n)
+		s.ofStreams = make(chan struct{}, max(n/2, 1))
+		s.ofStrangers = make(chan struct{}, max(n/4, 1))
+		s.askers.PerSource = max(n/8, maxAsking)
+		s.waiting.Max, s.waiting.PerSource = s.MaxWaiting, s.MaxWaitingPerSource
+		set(&s.waiting.Max, 4096)
+		set(&s.waiting.PerSource, 512)
 		s.workers = make(chan func())
 		s.closers = make(map[closer]struct{})
 		s.live = make(map[uint64]*Allocation)
@@ -208,6 +225,10 @@ func (s *Server) untrack(c closer) {
 // see [ListenPackets]) to have them share the clients: each has a loop that
 // reads the relay sockets of its clients too. It blocks until the socket fails
 // or the server is closed; the latter is ErrServerClosed.
+//
+// The socket is to be bound to an address. One of the unspecified address
+// (":3478") answers from the address that routing picks, which a client that
+// has asked another does not take; ListenPackets opens one for each address.
 func (s *Server) ServePacket(pc net.PacketConn) error {
 	if err := s.begin(); err != nil {
 		_ = pc.Close() // ours to close, whatever happens

@@ -69,6 +69,7 @@ const (
 	dropRepeated                              // a request that is being answered
 	dropSlowClient                            // a stream that does not keep up
 	dropNoClient                              // a moving client without a connection
+	dropWaiting                               // a connection, not a packet: too many are without an allocation
 	dropTTL                                   // the time to live is over
 	dropSend                                  // the system did not take it
 	dropReasons                               // how many
@@ -76,7 +77,7 @@ const (
 
 var dropNames = [dropReasons]string{
 	"malformed", "no-allocation", "no-channel", "no-permission", "peer-denied", "rate-to-peer", "rate-to-client",
-	"rate-unauthenticated", "rate-binding", "authorizer-busy", "repeated", "slow-client", "no-client", "ttl", "send",
+	"rate-unauthenticated", "rate-binding", "authorizer-busy", "repeated", "slow-client", "no-client", "waiting", "ttl", "send",
 }
 
 // authorizeBounds are the upper bounds of Stats.Authorize, but the last.

@@ -84,6 +84,8 @@ type streamConn struct {
 	spare   []byte     // the other of two buffers
 	writing bool       // somebody is writing, and will take out
 	failed  bool
+	waits   bool          // it counts to Server.waiting
+	over    bool          // serveStream has returned
 	room    chan struct{} // capacity 1: told when out was sent
 }
 
@@ -115,7 +117,8 @@ func (s *Server) serveStream(nc net.Conn) {
 	c := &streamConn{nc: nc, room: make(chan struct{}, 1)}
 	c.path = path{srv: s, kind: overTCP, stream: c, local: addrPortOf(nc.LocalAddr()), remote: addrPortOf(nc.RemoteAddr())}
 	c.path.to = c.path.remote
-	if !c.path.remote.IsValid() || !c.idle() {
+	defer c.finish()
+	if !c.path.remote.IsValid() || !c.enter() || !c.idle() {
 		return
 	}
 	if t, ok := nc.(*tls.Conn); ok {
@@ -156,17 +159,62 @@ func addrPortOf(a net.Addr) netip.AddrPort {
 	return canonical(ap)
 }
 
-// idle gives a client without an allocation IdleTimeout to make one. It reports
-// whether the connection is still there.
+// enter counts a new connection as one that waits for its allocation. It reports
+// false if too many do.
+func (c *streamConn) enter() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.path.srv
+	if c.waits = s.waiting.Enter(c.path.remote.Addr()); !c.waits {
+		s.stats.drop(dropWaiting, 1)
+	}
+	return c.waits
+}
+
+// idle gives a client without an allocation IdleTimeout to make one, or a second
+// where its allocation has ended and there is no room to wait for the next. It
+// reports whether the connection is still there.
 func (c *streamConn) idle() bool {
+	s := c.path.srv
 	c.hasAlloc.Store(false)
-	return c.nc.SetReadDeadline(time.Now().Add(c.path.srv.policy.Load().IdleTimeout)) == nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over {
+		return false
+	}
+	limit := s.policy.Load().IdleTimeout
+	if !c.waits {
+		if c.waits = s.waiting.Enter(c.path.remote.Addr()); !c.waits {
+			s.stats.drop(dropWaiting, 1)
+			limit = min(limit, time.Second)
+		}
+	}
+	return c.nc.SetReadDeadline(time.Now().Add(limit)) == nil
 }
 
 // busy takes the time limit away.
 func (c *streamConn) busy() {
 	c.hasAlloc.Store(true)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settled()
 	_ = c.nc.SetReadDeadline(time.Time{}) // the next read reports what is wrong
+}
+
+// settled ends the waiting; mu is held.
+func (c *streamConn) settled() {
+	if c.waits {
+		c.waits = false
+		c.path.srv.waiting.Leave(c.path.remote.Addr())
+	}
+}
+
+// finish is the last that serveStream does.
+func (c *streamConn) finish() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = true
+	c.settled()
 }
 
 // read takes messages until the connection ends, or belongs to a peer; what it

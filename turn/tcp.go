@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/runnel-media/runnel/internal/stunwire"
@@ -17,7 +18,6 @@ import (
 // A tcpRelay is what an allocation for TCP has beyond others (RFC 6062).
 type tcpRelay struct {
 	alloc *Allocation
-	relay *openRelay
 	base  context.Context // of dials: ends with the allocation
 	stop  context.CancelFunc
 
@@ -33,20 +33,27 @@ type tcpPeer struct {
 	id    uint32 // CONNECTION-ID; 0: not connected yet
 	conn  net.Conn
 	timer *time.Timer // until ConnectionBind
+
+	judged atomic.Uint32 // generation of the rules that have allowed the peer
 }
 
 // connectTimeout is how long a peer has to answer, and then the client to bind
 // the connection (RFC 6062 Sections 5.2 and 5.4).
 const connectTimeout = 30 * time.Second
 
-// listenTCP takes the connections that peers make to the relayed address.
+// listenTCP takes the connections that peers make to a relayed address.
 func (a *Allocation) listenTCP(o *openRelay) {
-	t := &tcpRelay{alloc: a, relay: o, peers: make(map[netip.AddrPort]*tcpPeer)}
-	t.base, t.stop = context.WithCancel(a.srv.base)
 	a.mu.Lock()
-	a.tcp = t
-	a.mu.Unlock()
-	a.srv.serving.Go(t.accept)
+	defer a.mu.Unlock()
+	if a.ended {
+		return
+	}
+	if a.tcp == nil {
+		a.tcp = &tcpRelay{alloc: a, peers: make(map[netip.AddrPort]*tcpPeer)}
+		a.tcp.base, a.tcp.stop = context.WithCancel(a.srv.base)
+	}
+	t := a.tcp
+	a.srv.serving.Go(func() { t.accept(o) })
 }
 
 // close ends every connection.
@@ -56,6 +63,22 @@ func (t *tcpRelay) close() {
 	t.closed = true
 	peers := t.peers
 	t.peers = nil
+	t.mu.Unlock()
+	for _, p := range peers {
+		p.end()
+	}
+}
+
+// closeFamily ends the connections with peers of an address family, by its
+// index in Allocation.relays.
+func (t *tcpRelay) closeFamily(i int) {
+	t.mu.Lock()
+	var peers []*tcpPeer
+	for addr, p := range t.peers {
+		if relayIndex(addr.Addr()) == i {
+			peers = append(peers, p)
+		}
+	}
 	t.mu.Unlock()
 	for _, p := range peers {
 		p.end()
@@ -141,13 +164,13 @@ func (r *request) connect() {
 	}
 	to, ok := peer(r.msg)
 	a.mu.Lock()
-	t := a.tcp
+	t, relay := a.tcp, a.relays[relayIndex(to.Addr())].open
 	a.mu.Unlock()
 	if !ok || t == nil {
 		r.refuse(400)
 		return
 	}
-	if a.relays[relayIndex(to.Addr())].open != t.relay {
+	if relay == nil {
 		r.refuse(443)
 		return
 	}
@@ -164,7 +187,7 @@ func (r *request) connect() {
 	r.srv.serving.Go(func() {
 		ctx, cancel := context.WithTimeout(t.base, connectTimeout)
 		defer cancel()
-		conn, err := t.relay.dial(ctx, to)
+		conn, err := relay.dial(ctx, to)
 		if err != nil {
 			p.end()
 			r.refuse(447)
@@ -182,11 +205,11 @@ func (r *request) connect() {
 
 // accept tells the client of the peers that connect, if they have permission
 // (RFC 6062 Section 5.3).
-func (t *tcpRelay) accept() {
+func (t *tcpRelay) accept(o *openRelay) {
 	a := t.alloc
 	s := a.srv
 	for {
-		conn, err := t.relay.ln.Accept()
+		conn, err := o.ln.Accept()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
 				return
@@ -249,7 +272,7 @@ func (r *request) connectionBind() {
 		r.refuse(400)
 		return
 	}
-	if !p.relay.alloc.ownedBy(r.cred) {
+	if !p.relay.alloc.ownedElsewhere(r.cred) {
 		r.refuse(441)
 		return
 	}

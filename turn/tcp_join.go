@@ -80,8 +80,18 @@ func (p *tcpPeer) carry(a *Allocation, dst, src net.Conn, d direction) {
 }
 
 // pass writes to one side what the other has sent, as soon as the bandwidth
-// allows it.
+// allows it, and if the rules of the moment still allow the peer.
 func (p *tcpPeer) pass(a *Allocation, dst net.Conn, b []byte, d direction) error {
+	policy := a.srv.policy.Load()
+	if g := a.generation(policy); p.judged.Load() != g {
+		if err := a.judge(policy, p.addr, false); err != nil {
+			a.mu.Lock()
+			a.drop(dropPeerDenied, 1)
+			a.mu.Unlock()
+			return err
+		}
+		p.judged.Store(g)
+	}
 	for !a.lease.allow(d, len(b), a.srv.clock()) {
 		select {
 		case <-time.After(5 * time.Millisecond):

@@ -188,6 +188,35 @@ func TestTCPEndsWithTheAllocation(t *testing.T) {
 	}
 }
 
+// A peer that is denied while its connection lives is cut off with the next
+// bytes.
+func TestPolicyEndsDataConnections(t *testing.T) {
+	f := start(t, nil)
+	c := f.dialTCP()
+	c.allocateTCP()
+	ln, to := listenPeer(t)
+	m := c.do(stunwire.Connect, peerAttr(to))
+	peer, err := ln.Accept()
+	require.NoError(t, err)
+	defer peer.Close()
+	data, refused := f.bindTCP(c, connectionID(t, m))
+	require.Zero(t, refused)
+	_, err = data.conn.Write([]byte("a"))
+	require.NoError(t, err)
+	_, err = io.ReadFull(peer, make([]byte, 1))
+	require.NoError(t, err)
+	f.server.SetPolicy(&Policy{Peers: PeerPolicy{AllowLoopback: true, Deny: ranges(t, "127.0.0.0/8")}, UnauthenticatedRate: -1})
+	_, err = data.conn.Write([]byte("b"))
+	require.NoError(t, err)
+	require.NoError(t, peer.SetReadDeadline(time.Now().Add(answerTimeout)))
+	n, err := peer.Read(make([]byte, 1))
+	require.Zero(t, n)
+	var timeout net.Error
+	require.False(t, errors.As(err, &timeout) && timeout.Timeout(), "closed, not silent")
+	eventually(t, func() bool { return f.one().Info().Connections == 0 }, "forgotten")
+	require.Equal(t, 403, code(c.do(stunwire.Connect, peerAttr(to))))
+}
+
 func TestTCPBackpressure(t *testing.T) {
 	f := start(t, nil)
 	c := f.dialTCP()

@@ -62,7 +62,9 @@ func (s *script) cookie(t testing.TB, random byte, from netip.AddrPort) []byte {
 	t.Helper()
 	s.Input(hello(random, nil, 0, 7), from)
 	b := <-s.sent
-	require.Equal(t, byte(msgHelloVerify), b[headerLen])
+	for b[0] != typeHandshake || b[headerLen] != msgHelloVerify { // a handshake of before
+		b = <-s.sent
+	}
 	require.Len(t, b, headerLen+handshakeHeaderLen+3+cookieLen)
 	return b[len(b)-cookieLen:]
 }
@@ -110,7 +112,7 @@ func TestAlertOfRefusedHandshake(t *testing.T) {
 }
 
 // GHSA-5x2p-4vqj-f6m4: state before the cookie.
-func TestTenThousandCookielessClientHellosLeaveNothing(t *testing.T) {
+func TestGHSA_5x2p_4vqj_f6m4_CookielessClientHellosLeaveNothing(t *testing.T) {
 	s := newScript(t, &Mux{})
 	ask := hello(1, nil, 0, 0)
 	flood := func() {

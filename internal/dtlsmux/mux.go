@@ -39,8 +39,9 @@ type Mux struct {
 	// replaced. nil: nobody is told.
 	Closed func(c *Conn)
 
-	// Idle says for how long a Conn may go without a valid record. It is called
-	// by Sweep, for each of them, and must not call the Mux. nil: 15 minutes.
+	// Idle says for how long a Conn may go without a valid record; less than 0
+	// ends it. It is called by Sweep, for each of them, and must not call the
+	// Mux. nil: 15 minutes.
 	Idle func(c *Conn) time.Duration
 
 	HandshakeTimeout time.Duration // 0: 10 s

@@ -5,9 +5,11 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"encoding/binary"
 	"net"
 	"net/netip"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -67,6 +69,32 @@ func TestRecords(t *testing.T) {
 	require.Len(t, c.got(), 6)
 	require.Len(t, c.got()[3], 1200)
 	require.Equal(t, "in parts", string(c.got()[5]))
+}
+
+// CVE-2026-26014 of pion/dtls: explicit nonces of AES-GCM by lot, which come
+// twice. Ours are the records' numbers.
+func TestCVE_2026_26014_NoncesNeverComeTwice(t *testing.T) {
+	c := sealedPair(t)
+	const each = 2000
+	var mu sync.Mutex
+	seen := map[uint64]bool{}
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range each {
+				b, err := c.Append(nil, []byte("x"))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				seen[binary.BigEndian.Uint64(b[headerLen:])] = true
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	require.Len(t, seen, 4*each)
 }
 
 func TestSequenceNumbersEnd(t *testing.T) {

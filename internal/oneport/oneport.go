@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/runnel-media/runnel/internal/halfopen"
+	"github.com/runnel-media/runnel/internal/rawtcp"
 )
 
 // Options bound what a peer costs until its first byte, and its handshake, are
@@ -71,7 +72,7 @@ func Listen(l net.Listener, cfg *tls.Config, o Options) net.Listener {
 		o.MaxPerSource = 64
 	}
 	return &halfopen.Listener{
-		Listener: l,
+		Listener: rawtcp.Listen(l),
 		Timeout:  o.Timeout,
 		Gate:     &halfopen.Gate{Max: o.MaxHalfOpen, PerSource: o.MaxPerSource},
 		Open:     func(c net.Conn) (net.Conn, error) { return open(c, cfg, &o) },
@@ -119,6 +120,14 @@ type Conn struct {
 // NetConn returns the connection itself. The first byte is gone from it until
 // Read has returned it.
 func (c *Conn) NetConn() net.Conn { return c.Conn }
+
+// CloseWrite ends the sending side, as net.TCPConn's does.
+func (c *Conn) CloseWrite() error {
+	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
 
 // Read reads from the connection, its first byte included.
 func (c *Conn) Read(b []byte) (int, error) {

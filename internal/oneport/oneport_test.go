@@ -136,7 +136,7 @@ func TestForeignALPNIsRefused(t *testing.T) {
 }
 
 // CVE-2020-6061, CVE-2020-6062, GHSA-m23x-5qf5-988g: HTTP on the port.
-func TestHTTPIsClosed(t *testing.T) {
+func TestGHSA_m23x_5qf5_988g_HTTPIsClosed(t *testing.T) {
 	l, accepted := listen(t, tlsConfig(t), Options{})
 	for _, text := range []string{
 		"GET / HTTP/1.1\r\nHost: x\r\n\r\n",

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/runnel-media/runnel/internal/halfopen"
+	"github.com/runnel-media/runnel/internal/rawtcp"
 )
 
 // Options say how Listen treats connections. The zero value trusts nobody.
@@ -47,7 +48,7 @@ func Listen(l net.Listener, o Options) net.Listener {
 		o.MaxOpen = 1024
 	}
 	return &halfopen.Listener{
-		Listener: l,
+		Listener: rawtcp.Listen(l),
 		Timeout:  o.Timeout,
 		Gate:     &halfopen.Gate{Max: o.MaxOpen}, // of a few proxies: no bound by source
 		Failed:   o.Failed,
@@ -113,6 +114,14 @@ func (c *Conn) LocalAddr() net.Addr {
 // NetConn returns the connection with the proxy. What was read ahead of it is
 // lost to who reads from it.
 func (c *Conn) NetConn() net.Conn { return c.Conn }
+
+// CloseWrite ends the sending side, as net.TCPConn's does.
+func (c *Conn) CloseWrite() error {
+	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
 
 // Read reads from the connection, after the header.
 func (c *Conn) Read(b []byte) (int, error) {
