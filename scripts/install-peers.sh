@@ -35,6 +35,10 @@ modules=(
 	hls.js@1.7.4
 	dashjs@5.2.1
 )
+# Programs built from Go modules that are not ours: an S3 server. Some minutes, once.
+programs=(
+	github.com/versity/versitygw/cmd/versitygw@v1.8.0
+)
 # internal/e2e/peer looks here too.
 cache=${RUNNEL_PEERS:-${XDG_CACHE_HOME:-$HOME/.cache}/runnel-peers}
 
@@ -98,4 +102,16 @@ for m in "${modules[@]}"; do
 	mkdir -p "$(dirname "$dir")"
 	mv "$tmp/package" "$dir"
 	rm -rf "$tmp"
+done
+
+for p in "${programs[@]}"; do
+	name=${p%@*} name=${name##*/}
+	stamp=$cache/bin/$name.version
+	if [ -x "$cache/bin/$name" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$p" ]; then
+		continue
+	fi
+	say "building $p"
+	mkdir -p "$cache/bin"
+	(cd "$cache" && GOFLAGS='' GOBIN=$cache/bin go install "$p") || { say "go can't build $p"; exit 1; }
+	printf '%s' "$p" >"$stamp"
 done

@@ -110,7 +110,7 @@ func (o *recordOptions) start(ctx context.Context, hub *stream.Hub, log *slog.Lo
 	}
 	r := &record.Recorder{
 		Hub: hub, Storage: storage, Log: log, Match: match,
-		Format: o.format, Segment: o.segment, Keep: o.keep, Rewind: 30 * time.Second, Rewinds: match,
+		Format: o.format, Segment: o.segment, Keep: o.keep,
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	rec := &recording{cancel: cancel, done: make(chan struct{})}

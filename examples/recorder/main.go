@@ -1,13 +1,13 @@
-// Recorder takes RTMP publishers and records them, each key frame to key frame
+// Recorder takes RTMP publishers and records them
 // into files that play while they are written:
 //
 //	go run ./examples/recorder -dir recordings
 //	ffmpeg -re -i FILE -c copy -f flv rtmp://localhost:1935/live/cam
 //
-// What it has recorded is at http://localhost:8080/: a list, and each file for any
-// player. With -demo it publishes a stream itself. Killed at any moment, it
+// What it has recorded is listed at http://localhost:8080/, and each file is below
+// that by its name. With -demo it publishes a stream itself. Killed at any moment, it
 // completes what it left when it is started again. Every flag can be set by the
-// environment too: -segment by RUNNEL_SEGMENT. Only this machine may publish.
+// environment too: -segment by RUNNEL_SEGMENT. Only this machine may use it.
 package main
 
 import (
@@ -18,6 +18,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
@@ -47,6 +48,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	fs := flag.NewFlagSet("recorder", flag.ContinueOnError)
 	rtmp := fs.String("rtmp", ":1935", "address for RTMP publishers; empty: off")
 	dir := fs.String("dir", "recordings", "where the files go")
+	web := fs.String("http", "localhost:8080", "address that serves what is recorded; empty: off")
 	name := fs.String("name", record.DefaultName, "template of their names")
 	segment := fs.Duration("segment", 0, "begin another file after so much; 0: never")
 	demo := fs.Bool("demo", false, "publish a demo stream as live/demo")
@@ -90,6 +92,16 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		go func() { _ = in.ServeRTMP(l, nil) }() // ends with Close
 		fmt.Fprintf(stdout, "publish to rtmp://%v/live/NAME\n", l.Addr())
 	}
+	if *web != "" {
+		l, err := net.Listen("tcp", *web)
+		if err != nil {
+			return err
+		}
+		server := &http.Server{Handler: &record.Handler{Library: &record.Library{Storage: storage}, Auth: auth.Func(local)}, ReadHeaderTimeout: 10 * time.Second}
+		defer server.Close()
+		go func() { _ = server.Serve(l) }() // ends with Close
+		fmt.Fprintf(stdout, "recordings at http://%v/\n", l.Addr())
+	}
 	if *demo {
 		go func() { _ = (&streamtest.Source{}).Run(ctx, hub, "live/demo") }() // ends with ctx
 	}
@@ -111,9 +123,10 @@ func report(events func(func(stream.Event) bool), w io.Writer) {
 	}
 }
 
-// local lets this machine publish.
+// local lets this machine do everything, but no page of another site that is open in
+// a browser here.
 func local(_ context.Context, r *auth.Request) (*auth.Grant, error) {
-	if r.Action == auth.Publish && r.Remote.Addr().IsLoopback() {
+	if r.Remote.Addr().IsLoopback() && r.Origin == "" {
 		return nil, nil
 	}
 	return nil, auth.ErrDenied

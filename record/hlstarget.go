@@ -1,0 +1,162 @@
+package record
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/runnel-media/runnel/internal/hls"
+	"github.com/runnel-media/runnel/stream"
+)
+
+// hlsIndex is the file of an HLS recording that is played.
+const hlsIndex = "index.m3u8"
+
+// An hlsTarget stores segments as they become complete, and playlists of type EVENT,
+// which can be played at any moment and end with the recording.
+type hlsTarget struct {
+	ctx     context.Context
+	storage stream.Storage
+	dir     string
+	live    *stream.Stream
+
+	pack    *hls.Packager
+	tracks  []*stream.Track
+	archive hls.Archive
+	seen    []hls.Rendition
+	files   []FileInfo
+	inits   map[string]bool
+	size    int64
+	err     error // of the storage
+}
+
+func newHLSTarget(ctx context.Context, r *Recorder, info *Info, live *stream.Stream) *hlsTarget {
+	t := &hlsTarget{ctx: ctx, storage: r.Storage, dir: path.Dir(info.Name), live: live, inits: make(map[string]bool)}
+	// No parts, and no window beyond what the packager needs.
+	t.pack = hls.New(hls.Config{Segment: 4 * time.Second, Part: -1, Window: time.Second, OnSegment: t.segment})
+	return t
+}
+
+func (t *hlsTarget) takes(f *stream.Frame) verdict {
+	if f.Track.Kind() == stream.Data {
+		return skip
+	}
+	return take
+}
+
+func (t *hlsTarget) write(f *stream.Frame) error {
+	if tracks := t.live.Tracks(); len(tracks) > 0 && !slices.Equal(tracks, t.tracks) {
+		t.tracks = tracks
+		t.pack.SetTracks(tracks...)
+	}
+	t.pack.Add(f)
+	return t.err
+}
+
+func (t *hlsTarget) written() int64 { return t.size }
+
+// segment stores a segment, what it needs, and the playlist that lists it.
+func (t *hlsTarget) segment(s *hls.Segment) {
+	if s.Rendition == hls.TS || t.err != nil {
+		return
+	}
+	if s.Init != nil && !t.inits[s.Init.Name()] {
+		t.inits[s.Init.Name()] = true
+		t.put(t.ctx, s.Init.Name(), func(w io.Writer) error {
+			_, err := w.Write(s.Init.Data)
+			return err
+		})
+	}
+	if !s.Gap {
+		t.put(t.ctx, s.Name(), func(w io.Writer) error {
+			_, err := s.Content().WriteTo(w)
+			return err
+		})
+	}
+	if t.err != nil {
+		return
+	}
+	t.archive.Add(s, true)
+	t.playlist(t.ctx, s.Rendition, false)
+	if !slices.Contains(t.seen, s.Rendition) {
+		t.seen = append(t.seen, s.Rendition)
+		t.multivariant(t.ctx)
+	}
+}
+
+func (t *hlsTarget) playlist(ctx context.Context, r hls.Rendition, ended bool) {
+	b := t.archive.Playlist(r, ended)
+	if ended {
+		b = vodPlaylist(b)
+	}
+	t.put(ctx, r.String()+".m3u8", func(w io.Writer) error {
+		_, err := w.Write(b)
+		return err
+	})
+}
+
+// A playlist that grows says the one, and when it is complete the other: ffmpeg
+// seeks in no other.
+var eventType, vodType = []byte("#EXT-X-PLAYLIST-TYPE:EVENT\n"), []byte("#EXT-X-PLAYLIST-TYPE:VOD\n")
+
+const endList = "#EXT-X-ENDLIST\n"
+
+// vodPlaylist ends a playlist.
+func vodPlaylist(b []byte) []byte {
+	b = bytes.Replace(b, eventType, vodType, 1)
+	if !bytes.Contains(b, []byte(endList)) {
+		b = append(b, endList...)
+	}
+	return b
+}
+
+func (t *hlsTarget) multivariant(ctx context.Context) {
+	if b := t.archive.Multivariant(""); b != nil {
+		t.put(ctx, hlsIndex, func(w io.Writer) error {
+			_, err := w.Write(b)
+			return err
+		})
+	}
+}
+
+// put stores a file of the recording, anew if it is there.
+func (t *hlsTarget) put(ctx context.Context, file string, write func(io.Writer) error) {
+	if t.err != nil {
+		return
+	}
+	info, err := store(ctx, t.storage, t.dir+"/"+file, write)
+	if err != nil {
+		t.err = err
+		return
+	}
+	i := slices.IndexFunc(t.files, func(f FileInfo) bool { return f.Name == info.Name })
+	if i < 0 {
+		i = len(t.files)
+		t.files = append(t.files, FileInfo{})
+	}
+	t.size += info.Size - t.files[i].Size
+	t.files[i] = info
+}
+
+func (t *hlsTarget) complete(ctx context.Context, _ time.Duration, failed error) ([]FileInfo, error) {
+	if failed == nil {
+		t.pack.End()
+		failed = t.err
+	}
+	if len(t.seen) == 0 {
+		if failed == nil {
+			failed = errEmpty
+		}
+		return nil, failed
+	}
+	// What has been stored can be played: say that it ends there.
+	t.err = nil
+	for _, r := range t.seen {
+		t.playlist(ctx, r, true)
+	}
+	t.multivariant(ctx)
+	return t.files, t.err
+}

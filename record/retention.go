@@ -1,0 +1,32 @@
+package record
+
+import (
+	"context"
+	"time"
+)
+
+// A Retention bounds what is kept of recordings. Zero fields do not.
+type Retention struct {
+	Age   time.Duration // since the recording's end
+	Bytes int64         // of all recordings
+	Count int           // of recordings of one stream
+}
+
+func (k Retention) bounds() bool { return k.Age > 0 || k.Bytes > 0 || k.Count > 0 }
+
+// retain enforces Keep until ctx ends.
+func (r *Recorder) retain(ctx context.Context) {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	l := &Library{Storage: r.Storage, Log: r.Log}
+	for {
+		if _, err := l.Retain(ctx, r.Keep); err != nil && ctx.Err() == nil {
+			r.log().Warn("record: retention", "err", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
