@@ -37,9 +37,9 @@ import (
 )
 
 func main() {
-	// What lives here is windows of media, which do not grow: collecting at a
-	// quarter of the usual growth costs little and keeps a player's share small.
-	debug.SetGCPercent(25)
+	// What lives here is windows of media, which do not grow: collecting at an
+	// eighth of the usual growth costs little and keeps a player's share small.
+	debug.SetGCPercent(12)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
