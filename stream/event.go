@@ -3,8 +3,6 @@ package stream
 import (
 	"context"
 	"iter"
-	"slices"
-	"sync"
 	"time"
 )
 
@@ -68,115 +66,11 @@ func (SessionOpened) event()    {}
 func (SessionClosed) event()    {}
 func (EventsLost) event()       {}
 
-// eventBacklog is how many events a slow listener may be behind.
-const eventBacklog = 1024
-
 // Events returns the events from now on, in order, until ctx ends or the hub
 // is closed. The hub never waits for a listener: one that is too slow gets
 // EventsLost. The sequence can be ranged over once.
 func (h *Hub) Events(ctx context.Context) iter.Seq[Event] {
-	q := &eventQueue{ready: make(chan struct{}, 1)}
-	h.events.attach(q)
-	stop := context.AfterFunc(ctx, func() { h.events.detach(q) })
-	return func(yield func(Event) bool) {
-		defer h.events.detach(q)
-		defer stop()
-		for {
-			batch, ended := q.take()
-			for _, e := range batch {
-				if ctx.Err() != nil || !yield(e) {
-					return
-				}
-			}
-			if len(batch) > 0 {
-				continue
-			}
-			if ended {
-				return
-			}
-			select {
-			case <-q.ready:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}
+	return h.events.Listen(ctx, func(n int) Event { return EventsLost{Count: n} })
 }
 
-func (h *Hub) emit(e Event) { h.events.emit(e) }
-
-// eventQueues is a leaf in the order of locks: emit is called under any other.
-type eventQueues struct {
-	mu     sync.Mutex
-	queues []*eventQueue
-	closed bool
-}
-
-type eventQueue struct {
-	ready chan struct{} // capacity 1
-
-	mu     sync.Mutex
-	events []Event
-	lost   int
-	ended  bool
-}
-
-func (q *eventQueues) attach(n *eventQueue) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	n.ended = q.closed
-	q.queues = append(q.queues, n)
-}
-
-func (q *eventQueues) detach(n *eventQueue) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.queues = slices.DeleteFunc(q.queues, func(o *eventQueue) bool { return o == n })
-}
-
-func (q *eventQueues) emit(e Event) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, n := range q.queues {
-		n.put(e)
-	}
-}
-
-func (q *eventQueues) close() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.closed = true
-	for _, n := range q.queues {
-		n.put(nil)
-	}
-}
-
-// put appends an event, or ends the queue if e is nil.
-func (q *eventQueue) put(e Event) {
-	q.mu.Lock()
-	switch {
-	case e == nil:
-		q.ended = true
-	case len(q.events) >= eventBacklog:
-		q.lost++
-	default:
-		q.events = append(q.events, e)
-	}
-	q.mu.Unlock()
-	select {
-	case q.ready <- struct{}{}:
-	default:
-	}
-}
-
-func (q *eventQueue) take() (batch []Event, ended bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	batch = q.events
-	q.events = nil
-	if q.lost > 0 {
-		batch = append(batch, EventsLost{Count: q.lost})
-		q.lost = 0
-	}
-	return batch, q.ended
-}
+func (h *Hub) emit(e Event) { h.events.Emit(e) }

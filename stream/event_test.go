@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/runnel-media/runnel/internal/events"
 )
 
 // brief names an event and what it is about.
@@ -74,11 +76,11 @@ func TestEventsInOrder(t *testing.T) {
 		publish(t, &h, "live/b", nil)
 		synctest.Wait()
 		require.Equal(t, append(want, "end"), *a, "nothing comes after the end of ctx")
-		require.Len(t, h.events.queues, 1)
+		require.Equal(t, 1, h.events.Listeners())
 		h.Close()
 		synctest.Wait()
 		require.Equal(t, append(want, "started live/b ", "tracks live/b 0", "ended live/b "+ErrClosed.Error()+" 0", "end"), *b)
-		require.Empty(t, h.events.queues)
+		require.Zero(t, h.events.Listeners())
 
 		require.Equal(t, []string{"end"}, func() []string {
 			got := listen(t.Context(), &h)
@@ -125,35 +127,19 @@ func TestEndedBeforeStarted(t *testing.T) {
 func TestSlowListenerLosesEvents(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var h Hub
-		events := h.Events(t.Context())
-		for i := range eventBacklog + 10 {
+		told := h.Events(t.Context())
+		for i := range events.Backlog + 10 {
 			h.OpenSession(SessionInfo{ID: fmt.Sprint(i)}, nil)
 		}
 		n := 0
-		for e := range events {
-			if n == eventBacklog {
+		for e := range told {
+			if n == events.Backlog {
 				require.Equal(t, EventsLost{Count: 10}, e, "after those that it got")
 				break
 			}
 			require.Equal(t, fmt.Sprint("opened ", n), brief(e))
 			n++
 		}
-		require.Empty(t, h.events.queues, "leaving the loop ends it")
-	})
-}
-
-// A listener that never ranges is let go at the end of ctx.
-func TestListenerThatNeverRanges(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		var h Hub
-		ctx, cancel := context.WithCancel(t.Context())
-		h.Events(ctx)
-		for range 10_000 {
-			h.OpenSession(SessionInfo{}, nil).Close(nil)
-		}
-		require.Len(t, h.events.queues[0].events, eventBacklog)
-		cancel()
-		synctest.Wait()
-		require.Empty(t, h.events.queues)
+		require.Zero(t, h.events.Listeners(), "leaving the loop ends it")
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/runnel-media/runnel/internal/events"
 	"github.com/runnel-media/runnel/internal/name"
 )
 
@@ -30,7 +31,7 @@ type Hub struct {
 	streams  map[string]*Stream
 	awaited  map[string]*arrival // names that somebody waits for
 	fetches  map[string]*fetch
-	events   eventQueues
+	events   events.Bus[Event]
 	sessions sessionTable
 }
 
@@ -140,7 +141,7 @@ func (h *Hub) Close() error {
 	for s := range h.Sessions() {
 		s.Kick(ErrClosed)
 	}
-	h.events.close()
+	h.events.Close()
 	return nil
 }
 

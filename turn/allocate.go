@@ -84,7 +84,7 @@ func (r *request) allocate() {
 	}
 	// Told before the client is: what it does next is to be told after.
 	info := a.Info()
-	s.events.emit(AllocationCreated{Time: a.created, Session: info.Session(), Expires: info.Expires})
+	s.events.Emit(AllocationCreated{Time: a.created, Session: info.Session(), Expires: info.Expires})
 	r.allocated(a)
 	a.logAttrs(slog.LevelInfo, "turn: session began",
 		slog.String("transport", info.Transport), slog.String("client", info.Client.String()),
@@ -94,7 +94,7 @@ func (r *request) allocate() {
 
 // fail refuses an Allocate and tells of it.
 func (r *request) fail(code int) {
-	r.srv.events.emit(AllocationFailed{
+	r.srv.events.Emit(AllocationFailed{
 		Time: time.Now(), Realm: r.cred.realm, User: r.cred.user, Client: r.path.remote, Code: code,
 	})
 	r.srv.log().LogAttrs(r.srv.base, slog.LevelInfo, "turn: allocation refused",

@@ -225,7 +225,7 @@ func (a *Allocation) end(reason EndReason) {
 	a.realm.mu.Unlock()
 	a.shard.remember(a.remote, a.txID, s.clock())
 
-	s.events.emit(AllocationEnded{Time: time.Now(), Session: session, Reason: reason, Usage: usage})
+	s.events.Emit(AllocationEnded{Time: time.Now(), Session: session, Reason: reason, Usage: usage})
 	a.logAttrs(slog.LevelInfo, "turn: session ended",
 		slog.String("reason", string(reason)),
 		slog.Duration("duration", time.Since(a.created)),

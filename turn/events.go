@@ -4,8 +4,6 @@ import (
 	"context"
 	"iter"
 	"net/netip"
-	"slices"
-	"sync"
 	"time"
 )
 
@@ -98,125 +96,9 @@ const (
 	EndFailed       EndReason = "failed"       // the relay socket could not be read
 )
 
-// eventBacklog is how many events a slow listener may be behind.
-const eventBacklog = 1024
-
 // Events returns the events from now on, in order, until ctx ends or the server
 // is closed. The server never waits for a listener: one that is too slow gets
 // EventsLost. The sequence can be ranged over once.
 func (s *Server) Events(ctx context.Context) iter.Seq[Event] {
-	q := &eventQueue{ready: make(chan struct{}, 1)}
-	s.events.attach(q)
-	stop := context.AfterFunc(ctx, func() { s.events.detach(q) })
-	return func(yield func(Event) bool) {
-		defer s.events.detach(q)
-		defer stop()
-		for {
-			batch, ended := q.take()
-			for _, e := range batch {
-				if ctx.Err() != nil || !yield(e) {
-					return
-				}
-			}
-			if len(batch) > 0 {
-				continue
-			}
-			if ended {
-				return
-			}
-			select {
-			case <-q.ready:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}
-}
-
-// eventQueues is a leaf in the order of locks: emit is called under any other.
-type eventQueues struct {
-	mu     sync.Mutex
-	queues []*eventQueue
-	closed bool
-}
-
-type eventQueue struct {
-	ready chan struct{} // capacity 1
-
-	mu     sync.Mutex
-	events []Event
-	lost   int
-	ended  bool
-}
-
-func (q *eventQueues) attach(n *eventQueue) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	n.ended = q.closed
-	if !q.closed {
-		q.queues = append(q.queues, n)
-	}
-}
-
-func (q *eventQueues) detach(n *eventQueue) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.queues = slices.DeleteFunc(q.queues, func(x *eventQueue) bool { return x == n })
-	n.end()
-}
-
-func (q *eventQueues) close() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.closed = true
-	for _, n := range q.queues {
-		n.end()
-	}
-	q.queues = nil
-}
-
-func (q *eventQueues) emit(e Event) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, n := range q.queues {
-		n.push(e)
-	}
-}
-
-func (q *eventQueue) push(e Event) {
-	q.mu.Lock()
-	if len(q.events) < eventBacklog {
-		q.events = append(q.events, e)
-	} else {
-		q.lost++
-	}
-	q.mu.Unlock()
-	q.signal()
-}
-
-func (q *eventQueue) end() {
-	q.mu.Lock()
-	q.ended = true
-	q.mu.Unlock()
-	q.signal()
-}
-
-func (q *eventQueue) signal() {
-	select {
-	case q.ready <- struct{}{}:
-	default:
-	}
-}
-
-// take returns what has come since the last call, and EventsLost behind it if
-// something was lost.
-func (q *eventQueue) take() (events []Event, ended bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	events, q.events = q.events, nil
-	if q.lost > 0 {
-		events = append(events, EventsLost{Time: time.Now(), Count: q.lost})
-		q.lost = 0
-	}
-	return events, q.ended
+	return s.events.Listen(ctx, func(n int) Event { return EventsLost{Time: time.Now(), Count: n} })
 }

@@ -107,7 +107,7 @@ func (a *Allocation) confirm(p *path) {
 		a.srv.mu.Lock()
 		delete(a.srv.tickets, drop)
 		a.srv.mu.Unlock()
-		a.srv.events.emit(AllocationMoved{Time: time.Now(), Session: session})
+		a.srv.events.Emit(AllocationMoved{Time: time.Now(), Session: session})
 		a.logAttrs(slog.LevelInfo, "turn: session moved",
 			slog.String("transport", session.Transport), slog.String("client", session.Client.String()))
 	})

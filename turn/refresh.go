@@ -65,7 +65,7 @@ func (r *request) refresh() {
 	session := a.info().Session()
 	a.mu.Unlock()
 	r.refreshed(a, life, ticket)
-	a.srv.events.emit(AllocationRefreshed{Time: time.Now(), Session: session, Expires: expires})
+	a.srv.events.Emit(AllocationRefreshed{Time: time.Now(), Session: session, Expires: expires})
 	a.logAttrs(slog.LevelDebug, "turn: session refreshed", slog.Time("expires", expires))
 }
 

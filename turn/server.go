@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/runnel-media/runnel/auth"
+	"github.com/runnel-media/runnel/internal/events"
 	"github.com/runnel-media/runnel/internal/halfopen"
 	"github.com/runnel-media/runnel/internal/udp"
 )
@@ -106,7 +107,7 @@ type Server struct {
 	own    ownAddrs
 	quota  quotas
 	nat    [4]atomic.Pointer[udp.Conn]
-	events eventQueues
+	events events.Bus[Event]
 	stats  serverStats
 	stock  RelayPorts // where Relays is nil
 	base   context.Context

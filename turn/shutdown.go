@@ -68,7 +68,7 @@ func (s *Server) Close() error {
 		_ = c.Close() // nobody is left to be told
 	}
 	s.serving.Wait()
-	s.events.close()
+	s.events.Close()
 	return nil
 }
 

@@ -36,6 +36,7 @@ var places = []place{
 	{path: "internal/amf", layer: leaf},
 	{path: "internal/av1", layer: leaf},
 	{path: "internal/config", layer: leaf},
+	{path: "internal/events", layer: leaf},
 	{path: "internal/fanout", layer: leaf},
 	{path: "internal/h264", layer: leaf, also: []string{"internal/nal"}},
 	{path: "internal/h265", layer: leaf, also: []string{"internal/nal"}},
