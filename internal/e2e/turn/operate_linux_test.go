@@ -83,6 +83,7 @@ cli-password=x
 	write("user=user:pass", "user-quota=2")
 	s := &server{Process: peer.Start(t, program(t), "-config", conf), at: at}
 	peer.Eventually(t, live, "an answer", func() bool { return answers(at.String() + ":3478") })
+	s.WaitLog(t, "Listening on", live) // its log reaches us after its answer may have
 	require.Contains(t, s.Log(), "cli-password")
 	require.NotContains(t, s.Log(), "fingerprint")
 
