@@ -31,6 +31,12 @@ type TracksChanged struct {
 	Tracks []*Track  `json:"-"` // not to be modified
 }
 
+// RenditionsChanged: a stream has other Renditions.
+type RenditionsChanged struct {
+	Time   time.Time `json:"time"`
+	Stream string    `json:"stream"`
+}
+
 // StreamEnded: a stream is gone, with Err if somebody ended it.
 type StreamEnded struct {
 	Time   time.Time   `json:"time"`
@@ -58,13 +64,14 @@ type EventsLost struct {
 	Count int `json:"count"`
 }
 
-func (StreamStarted) event()    {}
-func (PublisherChanged) event() {}
-func (TracksChanged) event()    {}
-func (StreamEnded) event()      {}
-func (SessionOpened) event()    {}
-func (SessionClosed) event()    {}
-func (EventsLost) event()       {}
+func (StreamStarted) event()     {}
+func (PublisherChanged) event()  {}
+func (TracksChanged) event()     {}
+func (RenditionsChanged) event() {}
+func (StreamEnded) event()       {}
+func (SessionOpened) event()     {}
+func (SessionClosed) event()     {}
+func (EventsLost) event()        {}
 
 // Events returns the events from now on, in order, until ctx ends or the hub
 // is closed. The hub never waits for a listener: one that is too slow gets

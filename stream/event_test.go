@@ -21,6 +21,8 @@ func brief(e Event) string {
 		return "changed " + e.Stream + " " + e.Session
 	case TracksChanged:
 		return fmt.Sprintf("tracks %s %d", e.Stream, len(e.Tracks))
+	case RenditionsChanged:
+		return "renditions " + e.Stream
 	case StreamEnded:
 		return fmt.Sprintf("ended %s %v %d", e.Stream, e.Err, e.Stats.Frames)
 	case SessionOpened:

@@ -63,6 +63,9 @@ func (p *Publisher) SetTracks(tracks ...*Track) error {
 		return p.err
 	}
 	p.tracks, s.tracks, s.hasVideo = set, set, video
+	if s.made != nil {
+		return nil
+	}
 	s.hub.emit(TracksChanged{Time: time.Now(), Stream: s.name, Tracks: set})
 	return nil
 }

@@ -12,23 +12,25 @@ type Stream struct {
 	hub     *Hub
 	name    string
 	started time.Time
+	made    *derived // of a rendition: what makes it; nil: it is published, and in the hub's table
 
 	// Latency is from a frame's arrival to its socket write.
 	Latency Histogram
 
-	mu        sync.Mutex
-	publisher *Publisher // nil while the stream waits for one to come back
-	graceEnd  *time.Timer
-	ended     bool
-	tracks    []*Track
-	hasVideo  bool
-	metadata  Metadata
-	ring      ring
-	line      timeline
-	stats     meter
-	readers   map[*Subscriber]struct{}
-	sleepers  sleepers
-	noVideo   int // frames since the last picture
+	mu         sync.Mutex
+	publisher  *Publisher // nil while the stream waits for one to come back
+	graceEnd   *time.Timer
+	ended      bool
+	tracks     []*Track
+	hasVideo   bool
+	metadata   Metadata
+	renditions []*Rendition
+	ring       ring
+	line       timeline
+	stats      meter
+	readers    map[*Subscriber]struct{}
+	sleepers   sleepers
+	noVideo    int // frames since the last picture
 }
 
 func newStream(h *Hub, key string) *Stream {
@@ -92,10 +94,23 @@ func (s *Stream) finish(err error) {
 		s.graceEnd.Stop()
 		s.graceEnd = nil
 	}
+	if s.made != nil {
+		s.unlockAndWake()
+		return
+	}
 	// Under s.mu, so that it comes before the StreamStarted of a successor.
 	s.hub.emit(StreamEnded{Time: time.Now(), Stream: s.name, Err: err, Stats: s.statsLocked()})
 	s.unlockAndWake()
 	s.hub.remove(s)
+}
+
+// idle is told that the last reader has left. Called without s.mu.
+func (s *Stream) idle() {
+	if s.made != nil {
+		s.made.idle()
+		return
+	}
+	s.hub.idle(s.name)
 }
 
 // errEnded is takeOver's answer for a stream that is about to leave the table.
@@ -129,7 +144,7 @@ func (s *Stream) takeOver(o *PublishOptions) (*Publisher, error) {
 // connection's loss. Called with s.mu held, which it releases.
 func (s *Stream) leave() {
 	s.publisher = nil
-	if s.hub.Grace <= 0 {
+	if s.hub.Grace <= 0 || s.made != nil {
 		s.finish(nil)
 		return
 	}

@@ -17,6 +17,10 @@ type SubscribeOptions struct {
 	Live bool          // start at the next key frame instead of the newest one there is
 	Wait time.Duration // how long to wait for a stream that is not published yet; 0: fail with ErrNotFound
 
+	// Rendition names the form of the stream's media to read; "": the one
+	// that is published. ErrNotFound, if there is none of that name.
+	Rendition string
+
 	// A reader that is further behind than this skips to the newest key
 	// frame. 0: only the stream's Cache bounds it.
 	MaxBytes int64
@@ -56,7 +60,15 @@ func (h *Hub) Subscribe(ctx context.Context, key string, o *SubscribeOptions) (*
 	if o == nil {
 		o = &SubscribeOptions{}
 	}
-	return h.await(ctx, key, o)
+	r, err := h.await(ctx, key, o)
+	if err != nil || o.Rendition == "" {
+		return r, err
+	}
+	defer r.Close() // a fetched stream stays: what makes the rendition reads it
+	if made := r.stream.Rendition(o.Rendition); made != nil {
+		return made.Subscribe(o)
+	}
+	return nil, ErrNotFound
 }
 
 // Stream returns the stream that r reads.
@@ -220,7 +232,7 @@ func (r *Subscriber) Close() error {
 	s.mu.Unlock()
 	r.signal()
 	if idle {
-		s.hub.idle(s.name)
+		s.idle()
 	}
 	return nil
 }
