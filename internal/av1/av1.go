@@ -45,7 +45,7 @@ func Next(b []byte) (o OBU, rest []byte, ok bool) {
 		o.Raw, o.Payload = b, b[head:]
 		return o, nil, true
 	}
-	size, n := leb128(b[head:])
+	size, n := LEB128(b[head:])
 	if n == 0 || size > uint64(len(b)-head-n) {
 		return OBU{}, b, false
 	}
@@ -55,9 +55,9 @@ func Next(b []byte) (o OBU, rest []byte, ok bool) {
 	return o, b[end:], true
 }
 
-// leb128 reads a number (section 4.10.5) and returns its size, 0 if there is
+// LEB128 reads a number (section 4.10.5) and returns its size, 0 if there is
 // none.
-func leb128(b []byte) (v uint64, n int) {
+func LEB128(b []byte) (v uint64, n int) {
 	for i := range min(len(b), 8) {
 		v |= uint64(b[i]&0x7f) << (7 * i)
 		if b[i] < 0x80 {
@@ -70,7 +70,8 @@ func leb128(b []byte) (v uint64, n int) {
 	return 0, 0
 }
 
-func appendLEB128(dst []byte, v uint64) []byte {
+// AppendLEB128 appends a number as LEB128 reads it.
+func AppendLEB128(dst []byte, v uint64) []byte {
 	for v >= 0x80 {
 		dst = append(dst, byte(v)|0x80)
 		v >>= 7
@@ -141,5 +142,5 @@ func appendSized(dst []byte, o OBU) []byte {
 	}
 	dst = append(dst, o.Raw[0]|2)
 	dst = append(dst, o.Raw[1:len(o.Raw)-len(o.Payload)]...)
-	return append(appendLEB128(dst, uint64(len(o.Payload))), o.Payload...)
+	return append(AppendLEB128(dst, uint64(len(o.Payload))), o.Payload...)
 }
