@@ -53,6 +53,12 @@ func (f *Frames) Push(p *Packet, emit func(Frame)) {
 	}
 }
 
+// Near returns a timestamp without wraps, as those of the frames around it.
+func (f *Frames) Near(stamp uint32) int64 {
+	c := f.clock
+	return c.Next32(stamp)
+}
+
 // drop gives up the frame that is put together.
 func (f *Frames) drop() {
 	f.lost = true

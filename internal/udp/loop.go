@@ -188,6 +188,11 @@ func (l *Loop) run() error {
 		case <-l.wake:
 			must = true
 		case <-t.C:
+			select {
+			case <-l.wake: // both were ready
+				must = true
+			default:
+			}
 		}
 		if l.hasSys() {
 			return l.runSys(must)

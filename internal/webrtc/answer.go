@@ -1,0 +1,288 @@
+package webrtc
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/runnel-media/runnel/internal/stunwire"
+	"github.com/runnel-media/runnel/stream"
+)
+
+// A line is an m-line as it is agreed on.
+type line struct {
+	media   *Media
+	format  *Format // nil: rejected
+	rtx     uint8   // payload type; 0: none
+	receive bool    // the peer sends
+	out     *outgoing
+}
+
+// extensions are those that peers that send are asked to use.
+var extensions = []string{uriMID, uriTransportCC}
+
+// Receive answers an offer of a peer that sends: one video and one audio are
+// taken. With its own order of codecs if firstOfPeer, else that which most
+// outputs can carry.
+func (t *Transport) Receive(o *Offer, firstOfPeer bool, h Handler) (*Session, []byte, error) {
+	var taken [stream.Data + 1]bool
+	return t.accept(o, h, func(m *Media) *line {
+		l := &line{media: m, receive: true}
+		if m.Kind == 0 || !m.Send || taken[m.Kind] {
+			return l
+		}
+		l.format = chooseReceived(m, firstOfPeer)
+		taken[m.Kind] = l.format != nil
+		return l
+	})
+}
+
+// Send answers an offer of a peer that wants to see tracks, of which it gets one
+// of video and one of audio. It is refused if it can take none of them.
+func (t *Transport) Send(o *Offer, tracks []*stream.Track, h Handler) (*Session, []byte, error) {
+	var taken [stream.Data + 1]bool
+	return t.accept(o, h, func(m *Media) *line {
+		l := &line{media: m}
+		if m.Kind == 0 || !m.Recv || taken[m.Kind] {
+			return l
+		}
+		for _, track := range tracks {
+			if l.format = chooseSent(m, track); l.format != nil {
+				taken[m.Kind] = true
+				return l
+			}
+		}
+		return l
+	})
+}
+
+// Sends reports whether the session sends a track of that kind.
+func (s *Session) Sends(k stream.Kind) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return (k == stream.Video || k == stream.Audio) && s.outgoing.tracks[k-1].line != nil
+}
+
+// accept begins a session with what plan makes of each medium.
+func (t *Transport) accept(o *Offer, h Handler, plan func(*Media) *line) (*Session, []byte, error) {
+	cert, err := t.identity()
+	if err != nil {
+		return nil, nil, err
+	}
+	candidates, err := t.candidates()
+	if err != nil {
+		return nil, nil, err
+	}
+	s := &Session{
+		transport: t, offer: o, handler: h, password: secret(18), done: make(chan struct{}),
+		begun: time.Now(), active: o.Setup == "passive",
+	}
+	s.key = stunwire.NewKey([]byte(s.password))
+	s.dtls = newAssociation(s)
+	some := false
+	for i := range o.Media {
+		l := plan(&o.Media[i])
+		s.lines = append(s.lines, l)
+		if l.format == nil {
+			continue
+		}
+		some = true
+		l.rtx = l.media.RTX(l.format)
+		if !l.receive {
+			out := &s.outgoing.tracks[l.media.Kind-1]
+			*out = newOutgoing(l)
+			l.out = out
+		}
+	}
+	if !some {
+		return nil, nil, refuse("no medium and codec in common")
+	}
+	if err := t.add(s); err != nil {
+		return nil, nil, err
+	}
+	a := answer{session: s, fingerprint: fingerprintOf("sha-256", cert.Certificate[0])}
+	for i, c := range candidates {
+		// RFC 8445 Section 5.1.2.1: a host candidate, the first address first.
+		a.candidates = append(a.candidates, fmt.Sprintf("%d 1 udp %d %s %d typ host", i+1, 126<<24|(65535-i)<<8|255, c.Addr(), c.Port()))
+	}
+	return s, a.text(), nil
+}
+
+// An answer is written with as much as browsers need and no more.
+type answer struct {
+	session     *Session
+	fingerprint Fingerprint
+	candidates  []string
+	b           strings.Builder
+}
+
+func (a *answer) line(format string, args ...any) {
+	fmt.Fprintf(&a.b, format+"\r\n", args...)
+}
+
+func (a *answer) text() []byte {
+	s := a.session
+	a.line("v=0")
+	a.line("o=- %d 1 IN IP4 0.0.0.0", s.begun.UnixNano()>>10)
+	a.line("s=-")
+	a.line("t=0 0")
+	var mids []string
+	for _, l := range s.lines {
+		if l.format != nil && l.media.MID != "" {
+			mids = append(mids, l.media.MID)
+		}
+	}
+	if len(s.offer.bundle) > 0 {
+		a.line("a=group:BUNDLE %s", strings.Join(mids, " "))
+	}
+	a.line("a=ice-lite")
+	a.line("a=msid-semantic: WMS *")
+	first := true
+	for _, l := range s.lines {
+		a.media(l, first)
+		first = first && l.format == nil
+	}
+	return []byte(a.b.String())
+}
+
+// media writes an m-line. Candidates stand in the first that is accepted.
+func (a *answer) media(l *line, first bool) {
+	m, s := l.media, a.session
+	kind := "application"
+	switch m.Kind {
+	case stream.Video:
+		kind = "video"
+	case stream.Audio:
+		kind = "audio"
+	}
+	proto := m.proto
+	if !knownProto(proto) {
+		proto = "UDP/TLS/RTP/SAVPF"
+	}
+	if l.format == nil {
+		a.line("m=%s 0 %s 0", kind, proto)
+		a.line("c=IN IP4 0.0.0.0")
+		if m.MID != "" {
+			a.line("a=mid:%s", m.MID)
+		}
+		a.line("a=inactive")
+		return
+	}
+	payloads := fmt.Sprint(l.format.Payload)
+	if l.rtx != 0 {
+		payloads += fmt.Sprintf(" %d", l.rtx)
+	}
+	a.line("m=%s 9 %s %s", kind, proto, payloads)
+	a.line("c=IN IP4 0.0.0.0")
+	if m.MID != "" {
+		a.line("a=mid:%s", m.MID)
+	}
+	a.line("a=ice-ufrag:%s", s.ufrag)
+	a.line("a=ice-pwd:%s", s.password)
+	a.line("a=ice-options:trickle")
+	a.line("a=fingerprint:%s %s", a.fingerprint.Algorithm, a.fingerprint.Digest)
+	if s.active {
+		a.line("a=setup:active")
+	} else {
+		a.line("a=setup:passive")
+	}
+	if l.receive {
+		a.line("a=recvonly")
+	} else {
+		a.line("a=sendonly")
+	}
+	a.line("a=rtcp-mux")
+	a.line("a=rtcp-rsize")
+	for _, uri := range extensions {
+		if id := m.Extensions[uri]; id != 0 && l.receive {
+			a.line("a=extmap:%d %s", id, uri)
+		}
+	}
+	a.format(l)
+	if l.out != nil {
+		a.line("a=msid:runnel %s", kind)
+		if l.rtx != 0 {
+			a.line("a=ssrc-group:FID %d %d", l.out.ssrc, l.out.rtxSSRC)
+		}
+		a.line("a=ssrc:%d cname:runnel", l.out.ssrc) // Chromium takes the first for the medium's own
+		if l.rtx != 0 {
+			a.line("a=ssrc:%d cname:runnel", l.out.rtxSSRC)
+		}
+	}
+	if first {
+		for _, c := range a.candidates {
+			a.line("a=candidate:%s", c)
+		}
+		a.line("a=end-of-candidates")
+	}
+}
+
+// format writes the codec of a line, with what the offer says of it.
+func (a *answer) format(l *line) {
+	f := l.format
+	name := strings.ToUpper(f.Name)
+	if f.Name == "opus" {
+		name = f.Name
+	}
+	if f.Channels > 1 {
+		a.line("a=rtpmap:%d %s/%d/%d", f.Payload, name, f.Clock, f.Channels)
+	} else {
+		a.line("a=rtpmap:%d %s/%d", f.Payload, name, f.Clock)
+	}
+	for _, fb := range f.Feedback {
+		switch fb {
+		case "transport-cc":
+			if !l.receive {
+				continue // nothing is made of it
+			}
+			fallthrough
+		case "nack", "nack pli", "ccm fir", "goog-remb":
+			a.line("a=rtcp-fb:%d %s", f.Payload, fb)
+		}
+	}
+	if p := parameters(f); p != "" {
+		a.line("a=fmtp:%d %s", f.Payload, p)
+	}
+	if l.rtx != 0 {
+		a.line("a=rtpmap:%d rtx/%d", l.rtx, f.Clock)
+		a.line("a=fmtp:%d apt=%d", l.rtx, f.Payload)
+	}
+}
+
+// parameters returns the format's fmtp, of which only what has the form of a
+// parameter is given back.
+func parameters(f *Format) string {
+	var all []string
+	for name, value := range f.FMTP {
+		if token(name) && token(value) {
+			all = append(all, name+"="+value)
+		}
+	}
+	if f.Name == "opus" && f.FMTP["stereo"] == "" {
+		all = append(all, "stereo=1")
+	}
+	slices.Sort(all)
+	return strings.Join(all, ";")
+}
+
+// token reports whether a text of a peer is harmless in a line.
+func token(s string) bool {
+	if s == "" || len(s) > 64 {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if c <= ' ' || c >= 0x7f || c == ';' || c == '=' && !strings.HasSuffix(s, "=") {
+			return false
+		}
+	}
+	return true
+}
+
+func knownProto(s string) bool {
+	switch s {
+	case "UDP/TLS/RTP/SAVPF", "TCP/TLS/RTP/SAVPF", "RTP/SAVPF", "UDP/DTLS/SCTP", "TCP/DTLS/SCTP", "DTLS/SCTP":
+		return true
+	}
+	return false
+}

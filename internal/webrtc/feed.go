@@ -1,0 +1,135 @@
+package webrtc
+
+import (
+	"sync"
+	"time"
+
+	"github.com/runnel-media/runnel/internal/rtp"
+	"github.com/runnel-media/runnel/stream"
+)
+
+// A Feed cuts the frames of a stream into packets, once for all its viewers, and
+// keeps the last of them for those who lost some. Write is called from one
+// goroutine; the rest from any.
+type Feed struct {
+	// Limit is how long a payload may be; default 1150: with headers,
+	// extensions and tag it stays below 1200 bytes.
+	Limit int
+
+	mu      sync.Mutex
+	viewers []*Session
+	tracks  [stream.Data]feedTrack // video, audio
+	scratch [][]byte
+}
+
+// A feedTrack is the video or the audio of a Feed.
+type feedTrack struct {
+	track  *stream.Track
+	packer rtp.Packer
+	ring   []outPacket // by sequence number
+	next   int64       // sequence number of the next packet
+	clock  int64
+}
+
+// An outPacket is a packet as all viewers have it, without its header.
+type outPacket struct {
+	sequence int64
+	stamp    uint32
+	payload  []byte
+	marker   bool
+}
+
+const history = 1024 // packets of a track that can be had again; a power of two
+
+func (f *feedTrack) at(seq int64) *outPacket {
+	if len(f.ring) == 0 || seq < 0 || seq >= f.next || seq < f.next-history {
+		return nil
+	}
+	return &f.ring[seq&(history-1)]
+}
+
+// SetTrack says what is written from now on: one track of video and one of audio.
+func (f *Feed) SetTrack(t *stream.Track, p rtp.Packer) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	ft := &f.tracks[t.Kind()-1]
+	ft.track, ft.packer, ft.clock = t, p, int64(clockRate(t.Codec))
+	if ft.ring == nil {
+		ft.ring = make([]outPacket, history)
+	}
+}
+
+// Add lets a session see what is written from now on, beginning with a key
+// frame of the video.
+func (f *Feed) Add(s *Session) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.viewers = append(f.viewers, s)
+	s.mu.Lock()
+	s.outgoing.feed = f
+	s.mu.Unlock()
+}
+
+// Remove ends that.
+func (f *Feed) Remove(s *Session) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i, v := range f.viewers {
+		if v == s {
+			f.viewers[i] = f.viewers[len(f.viewers)-1]
+			f.viewers[len(f.viewers)-1] = nil
+			f.viewers = f.viewers[:len(f.viewers)-1]
+			return
+		}
+	}
+}
+
+// End ends the sessions of all viewers: the stream is over.
+func (f *Feed) End() {
+	f.mu.Lock()
+	viewers := f.viewers
+	f.viewers = nil
+	f.mu.Unlock()
+	for _, s := range viewers {
+		s.end(ErrHungUp)
+	}
+}
+
+// Viewers returns how many there are.
+func (f *Feed) Viewers() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.viewers)
+}
+
+// Write sends a frame to all viewers. wall is the time that goes with its PTS,
+// on the clock that all tracks of the stream share. A frame of a track that
+// SetTrack does not know is left out.
+func (f *Feed) Write(frame *stream.Frame, wall time.Time) {
+	kind := frame.Track.Kind()
+	if kind != stream.Video && kind != stream.Audio {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	ft := &f.tracks[kind-1]
+	if ft.packer == nil || ft.track.ID != frame.Track.ID {
+		return
+	}
+	f.scratch = ft.packer.Pack(f.scratch[:0], frame.Data, frame.Key, or(f.Limit, 1150))
+	if len(f.scratch) == 0 {
+		return
+	}
+	first := ft.next
+	stamp := uint32(int64(frame.PTS/time.Microsecond) * ft.clock / 1e6)
+	for i, payload := range f.scratch {
+		*ft.slot() = outPacket{sequence: ft.next, stamp: stamp, payload: payload, marker: kind == stream.Video && i == len(f.scratch)-1}
+		ft.next++
+	}
+	clear(f.scratch)
+	for _, s := range f.viewers {
+		s.send(ft, kind, first, ft.next, frame.Key, stamp, wall)
+	}
+}
+
+func (f *feedTrack) slot() *outPacket { return &f.ring[f.next&(history-1)] }

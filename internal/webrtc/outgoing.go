@@ -1,0 +1,206 @@
+package webrtc
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"time"
+
+	"github.com/pion/rtcp"
+
+	"github.com/runnel-media/runnel/stream"
+)
+
+// outgoings are what a session sends.
+type outgoings struct {
+	feed    *Feed
+	tracks  [stream.Data]outgoing // video, audio
+	batch   []byte                // scratch of a frame's packets
+	stats   SendStats
+	repairs int // of this second
+	second  int64
+}
+
+// An outgoing is a track that a session sends. Its packets are those of the
+// feed, under numbers of its own.
+type outgoing struct {
+	line    *line
+	ssrc    uint32
+	rtxSSRC uint32
+	started bool
+	first   int64  // the feed's sequence number that it began with
+	base    uint64 // the index that this one has
+	rtx     uint64 // index of the next retransmission
+	packets uint32
+	octets  uint32
+	told    time.Time // when the last sender report went out
+}
+
+// SendStats are what a session has sent, and what became of it.
+type SendStats struct {
+	Packets, Bytes uint64
+	Repeated       uint64 // packets sent again
+	Asked          uint64 // packets that the peer asked for
+	FractionLost   float64
+	RTT            time.Duration
+	Jitter         time.Duration
+	Bandwidth      int64 // that the peer says there is, bits a second; 0: unknown
+}
+
+// Stats returns the figures of what is sent.
+func (s *Session) Stats() SendStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.outgoing.stats
+}
+
+// newOutgoing begins a track on a line.
+func newOutgoing(l *line) outgoing {
+	return outgoing{
+		line: l, ssrc: rand.Uint32()>>1 + 1, rtxSSRC: rand.Uint32()>>1 + 1,
+		// Low enough that the first packets are not taken for late ones of the round before.
+		base: uint64(rand.Uint32N(1 << 14)), rtx: uint64(rand.Uint32N(1 << 14)),
+	}
+}
+
+const (
+	lenHeader = 12
+	srEvery   = time.Second
+	// maxRepairs bounds what one viewer can have sent again.
+	maxRepairs = 2000 // packets a second
+)
+
+// header appends a packet's header (RFC 3550 Section 5.1).
+func header(dst []byte, payload uint8, marker bool, index uint64, stamp, ssrc uint32) []byte {
+	if marker {
+		payload |= 0x80
+	}
+	dst = append(dst, 0x80, payload)
+	dst = binary.BigEndian.AppendUint16(dst, uint16(index))
+	dst = binary.BigEndian.AppendUint32(dst, stamp)
+	return binary.BigEndian.AppendUint32(dst, ssrc)
+}
+
+// send seals and sends the feed's packets from first to next. Called by the
+// feed, with its lock.
+func (s *Session) send(ft *feedTrack, kind stream.Kind, first, next int64, key bool, stamp uint32, wall time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := &s.outgoing.tracks[kind-1]
+	to := s.path.Load()
+	if s.sealer == nil || o.line == nil || to == nil {
+		return
+	}
+	if !o.started {
+		if kind == stream.Video && !key {
+			return
+		}
+		o.started, o.first = true, first
+	}
+	s.outgoing.batch = s.outgoing.batch[:0]
+	size, count := 0, 0
+	flush := func() {
+		if count > 0 {
+			_ = to.port.conn.WriteSegments(s.outgoing.batch, size, to.addr) // lost as on a network
+		}
+		s.outgoing.batch, size, count = s.outgoing.batch[:0], 0, 0
+	}
+	var head [lenHeader]byte
+	for seq := first; seq < next; seq++ {
+		p := ft.at(seq)
+		index := o.base + uint64(seq-o.first)
+		h := header(head[:0], o.line.format.Payload, p.marker, index, p.stamp, o.ssrc)
+		before := len(s.outgoing.batch)
+		s.outgoing.batch = s.sealer.Seal(s.outgoing.batch, h, p.payload, o.ssrc, index)
+		n := len(s.outgoing.batch) - before
+		if count > 0 && n > size { // only the last of a batch may differ, and only by being smaller
+			last := append([]byte(nil), s.outgoing.batch[before:]...)
+			s.outgoing.batch = s.outgoing.batch[:before]
+			flush()
+			s.outgoing.batch = append(s.outgoing.batch, last...)
+		}
+		if count == 0 {
+			size = n
+		}
+		count++
+		if n < size || count == maxSegments {
+			flush()
+		}
+		o.packets++
+		o.octets += uint32(len(p.payload))
+		s.outgoing.stats.Packets++
+		s.outgoing.stats.Bytes += uint64(n)
+	}
+	flush()
+	if wall.Sub(o.told) >= srEvery {
+		o.told = wall
+		sr := rtcp.SenderReport{SSRC: o.ssrc, NTPTime: toNTP(wall), RTPTime: stamp, PacketCount: o.packets, OctetCount: o.octets}
+		if b, err := sr.Marshal(); err == nil {
+			s.sendRTCP(b)
+		}
+	}
+}
+
+const maxSegments = 40 // of 1200 bytes stay below what one datagram can hold
+
+// A request is for one packet to be sent again.
+type request struct {
+	kind     stream.Kind
+	sequence uint16
+}
+
+// resend answers NACKs.
+func (f *Feed) resend(s *Session, asked []request, now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if second := now.Unix(); second != s.outgoing.second {
+		s.outgoing.second, s.outgoing.repairs = second, 0
+	}
+	for _, r := range asked {
+		s.outgoing.stats.Asked++
+		o := &s.outgoing.tracks[r.kind-1]
+		if !o.started || s.sealer == nil || s.outgoing.repairs >= maxRepairs {
+			continue
+		}
+		if index, ok := o.index(r.sequence); ok {
+			if p := f.tracks[r.kind-1].at(o.first + int64(index-o.base)); p != nil {
+				s.repeat(o, p, index)
+			}
+		}
+	}
+}
+
+// index returns that of a packet that was sent: the nearest to the newest with
+// these lower bits.
+func (o *outgoing) index(sequence uint16) (index uint64, ok bool) {
+	newest := o.base + uint64(o.packets)
+	index = newest&^0xffff | uint64(sequence)
+	if index >= newest {
+		if index < 1<<16 {
+			return 0, false
+		}
+		index -= 1 << 16
+	}
+	return index, index >= o.base
+}
+
+// repeat sends a packet again: as a retransmission where that is agreed on, else
+// as it was. Called with s.mu held.
+func (s *Session) repeat(o *outgoing, p *outPacket, index uint64) {
+	s.outgoing.repairs++
+	s.outgoing.stats.Repeated++
+	var head [lenHeader]byte
+	out := s.outgoing.batch[:0]
+	if o.line.rtx != 0 {
+		h := header(head[:0], o.line.rtx, p.marker, o.rtx, p.stamp, o.rtxSSRC)
+		body := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(p.payload)), uint16(index))
+		out = s.sealer.Seal(out, h, append(body, p.payload...), o.rtxSSRC, o.rtx)
+		o.rtx++
+	} else {
+		h := header(head[:0], o.line.format.Payload, p.marker, index, p.stamp, o.ssrc)
+		out = s.sealer.Seal(out, h, p.payload, o.ssrc, index)
+	}
+	s.outgoing.batch = out
+	s.write(out)
+}
