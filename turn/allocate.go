@@ -20,10 +20,6 @@ func (r *request) allocate() {
 		r.refuse(437)
 		return
 	}
-	if p.shard.replayed(p.remote, r.msg.TxID, r.now) {
-		r.refuse(437)
-		return
-	}
 	w, code := r.readWish()
 	if code != 0 {
 		r.fail(code)
@@ -43,9 +39,11 @@ func (r *request) allocate() {
 	}
 	a := &Allocation{
 		srv: s, created: time.Now(), realm: realm, shard: p.shard, network: w.network,
-		remote: p.remote, txID: r.msg.TxID, asked: w.bitRate, path: p,
+		txID: r.msg.TxID, asked: w.bitRate, path: p,
 	}
 	a.cred.Store(r.cred)
+	a.usedNonce = r.made
+	a.nonceFloor.Store(r.floor())
 	a.relays[relayIPv4].alloc, a.relays[relayIPv6].alloc = a, a
 	limits := r.policy.limits(realm)
 	if n := r.cred.limits.Sessions; n > 0 && (limits.User <= 0 || n < limits.User) {
@@ -79,9 +77,7 @@ func (r *request) allocate() {
 		p.leave(a)
 		return
 	}
-	if p.stream != nil {
-		p.stream.busy()
-	}
+	p.busy()
 	// Told before the client is: what it does next is to be told after.
 	info := a.Info()
 	s.events.Emit(AllocationCreated{Time: a.created, Session: info.Session(), Expires: info.Expires})
@@ -89,7 +85,20 @@ func (r *request) allocate() {
 	a.logAttrs(slog.LevelInfo, "turn: session began",
 		slog.String("transport", info.Transport), slog.String("client", info.Client.String()),
 		slog.String("server", info.Server.String()), slog.String("network", info.Network),
-		slog.Any("relayed", info.Relayed), slog.Time("expires", info.Expires))
+		slog.String("relayed", addresses(info.Relayed)), slog.Time("expires", info.Expires))
+}
+
+// addresses writes them in one line, which costs the log less than a list.
+func addresses(list []netip.AddrPort) string {
+	var room [2 * 48]byte
+	b := room[:0]
+	for i, a := range list {
+		if i > 0 {
+			b = append(b, ' ')
+		}
+		b = a.AppendTo(b)
+	}
+	return string(b)
 }
 
 // fail refuses an Allocate and tells of it.

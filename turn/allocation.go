@@ -22,14 +22,15 @@ type Allocation struct {
 	created time.Time
 	realm   *realm
 	lease   *lease
-	shard   *shard         // whose loop reads the relay sockets
-	network uint8          // protocolUDP or protocolTCP
-	remote  netip.AddrPort // of the client when it began
-	txID    stunwire.TxID  // of the Allocate
-	asked   int64          // BANDWIDTH in bits a second; 0: none
+	shard   *shard        // whose loop reads the relay sockets
+	network uint8         // protocolUDP or protocolTCP
+	txID    stunwire.TxID // of the Allocate
+	asked   int64         // BANDWIDTH in bits a second; 0: none
 
 	cred atomic.Pointer[credential]
 	due  atomic.Int64 // clock: the sweep has to look then
+
+	nonceFloor atomic.Int64 // nonces made then or before are stale, in milliseconds of the wall clock
 
 	mu           sync.Mutex // guards what follows; one core's alone while packets flow
 	ended        bool
@@ -45,6 +46,8 @@ type Allocation struct {
 	moveBy       int64          // clock: next is to be used before
 	oldTicket    mobilityTicket // good until next is used
 	partial      addressError
+	done         []done       // requests, up to maxDone
+	usedNonce    int64        // when the newest nonce was made, in milliseconds of the wall clock
 	tcp          *tcpRelay    // of an allocation for TCP
 	reserved     *reservation // the port beside, until it is taken
 }
@@ -210,20 +213,13 @@ func (a *Allocation) end(reason EndReason) {
 	delete(s.live, a.id)
 	delete(s.tickets, ticket)
 	delete(s.tickets, oldTicket)
-	if len(s.live) == 0 && s.empty != nil {
-		select {
-		case <-s.empty:
-		default:
-			close(s.empty)
-		}
-	}
+	s.drained()
 	s.mu.Unlock()
 
 	a.realm.mu.Lock()
 	a.realm.live--
 	a.realm.past.add(&usage)
 	a.realm.mu.Unlock()
-	a.shard.remember(a.remote, a.txID, s.clock())
 
 	s.events.Emit(AllocationEnded{Time: time.Now(), Session: session, Reason: reason, Usage: usage})
 	a.logAttrs(slog.LevelInfo, "turn: session ended",

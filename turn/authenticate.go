@@ -76,7 +76,9 @@ func (r *request) fresh(realm string) bool {
 
 func (r *request) freshFrom(client netip.AddrPort, realm string) bool {
 	nonce, _ := r.msg.Get(stunwire.AttrNonce)
-	return r.srv.nonces.check(nonce, r.srv.features(), client, realm, time.Now(), r.policy.NonceLife)
+	made, ok := r.srv.nonces.check(nonce, r.srv.features(), client, realm, time.Now(), r.policy.NonceLife)
+	r.made = made
+	return ok && made > r.floor()
 }
 
 // freshForOwner lets ConnectionBind, which comes by a connection of its own, go
@@ -87,9 +89,14 @@ func (r *request) freshForOwner(a *Allocation, realm string) bool {
 		return false
 	}
 	a.mu.Lock()
-	owner := a.path
+	owners := [...]*path{a.path, a.next}
 	a.mu.Unlock()
-	return owner != nil && owner.remote.Addr() == r.path.remote.Addr() && r.freshFrom(owner.remote, realm)
+	for _, owner := range owners {
+		if owner != nil && owner.remote.Addr() == r.path.remote.Addr() && r.freshFrom(owner.remote, realm) {
+			return true
+		}
+	}
+	return false
 }
 
 // features are those of RFC 8489 that nonces announce.
@@ -177,7 +184,8 @@ func (r *request) sendChallenge(code int, realm string) {
 	b.AddError(code, r.reason(code))
 	b.AddString(stunwire.AttrRealm, realm)
 	var nonce [nonceSize]byte
-	b.Add(stunwire.AttrNonce, s.nonces.append(nonce[:0], s.features(), r.path.remote, realm, time.Now()))
+	made := max(time.Now().UnixMilli(), r.floor()+1)
+	b.Add(stunwire.AttrNonce, s.nonces.append(nonce[:0], s.features(), r.path.remote, realm, made))
 	b.Add(stunwire.AttrPasswordAlgorithms, s.algorithms())
 	if s.ThirdParty != "" {
 		b.AddString(stunwire.AttrThirdPartyAuthorization, s.ThirdParty)

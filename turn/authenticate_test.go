@@ -352,10 +352,12 @@ func TestNonces(t *testing.T) {
 	other.init(nil)
 	now := time.Unix(1_800_000_000, 0)
 	client := netip.MustParseAddrPort("192.0.2.1:4000")
-	nonce := n.append(nil, featureAlgorithms, client, "realm", now)
+	nonce := n.append(nil, featureAlgorithms, client, "realm", now.UnixMilli())
 	require.Len(t, nonce, nonceSize)
 	ok := func(n *nonces, f uint32, c netip.AddrPort, realm string, after time.Duration) bool {
-		return n.check(nonce, f, c, realm, now.Add(after), 10*time.Minute)
+		made, ok := n.check(nonce, f, c, realm, now.Add(after), 10*time.Minute)
+		require.True(t, !ok || made == now.UnixMilli())
+		return ok
 	}
 	require.True(t, ok(&n, featureAlgorithms, client, "realm", 0))
 	require.True(t, ok(&shared, featureAlgorithms, client, "realm", 9*time.Minute))
@@ -379,11 +381,11 @@ func FuzzNonce(f *testing.F) {
 	n.init([]byte("0123456789abcdef"))
 	now := time.Unix(1_800_000_000, 0)
 	client := netip.MustParseAddrPort("192.0.2.1:4000")
-	good := n.append(nil, featureAlgorithms, client, "realm", now)
+	good := n.append(nil, featureAlgorithms, client, "realm", now.UnixMilli())
 	f.Add(good)
 	f.Add([]byte("obMatJos2gAAA"))
 	f.Fuzz(func(t *testing.T, nonce []byte) {
-		if n.check(nonce, featureAlgorithms, client, "realm", now, time.Second) && !bytes.Equal(nonce[nonceFeatures:], good[nonceFeatures:]) {
+		if _, ok := n.check(nonce, featureAlgorithms, client, "realm", now, time.Second); ok && !bytes.Equal(nonce[nonceFeatures:], good[nonceFeatures:]) {
 			t.Fatalf("%q is taken", nonce)
 		}
 	})

@@ -26,14 +26,7 @@ func TestShutdownLeavesDataConnections(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- f.server.Shutdown(context.Background()) }()
 	eventually(t, func() bool { return f.server.Stats().Draining }, "drains")
-	ln, to := listenPeer(t)
-	m := c.do(stunwire.Connect, peerAttr(to))
-	require.Equal(t, 0, code(m))
-	peer, err := ln.Accept()
-	require.NoError(t, err)
-	defer peer.Close()
-	data, refused := f.bindTCP(c, connectionID(t, m))
-	require.Zero(t, refused)
+	data, peer := f.connectPeer(c)
 	exchangeBytes(t, data.conn, peer)
 
 	other := f.dialTCP()
@@ -41,8 +34,37 @@ func TestShutdownLeavesDataConnections(t *testing.T) {
 	require.Equal(t, 508, code(other.do(stunwire.Allocate, transportAttr(protocolUDP))), "no new session")
 	require.Equal(t, 0, code(c.refresh(0)))
 	require.NoError(t, <-done)
-	_, err = net.Dial("tcp", f.tcp.String())
+	_, err := net.Dial("tcp", f.tcp.String())
 	require.Error(t, err, "the listener is closed in the end")
+}
+
+// The last client is told that its session has ended before the server is gone.
+func TestShutdownAnswersTheLastRefresh(t *testing.T) {
+	for name, dial := range map[string]func(*fixture) *rawClient{"udp": (*fixture).client, "tcp": (*fixture).dialTCP} {
+		t.Run(name, func(t *testing.T) {
+			for range 10 {
+				f := start(t, nil)
+				c := dial(f)
+				c.allocate()
+				done := make(chan error, 1)
+				go func() { done <- f.server.Shutdown(context.Background()) }()
+				eventually(t, func() bool { return f.server.Stats().Draining }, "drains")
+				end := c.build(stunwire.Refresh, lifetimeAttr(0))
+				if c.stream { // what comes behind it must not reset the connection
+					end = append(end, make([]byte, 10_000)...)
+				}
+				m := c.exchange(end, answerTimeout)
+				require.NotNil(t, m)
+				require.Zero(t, code(m))
+				if c.stream {
+					_, err := c.conn.Read(make([]byte, 1))
+					require.ErrorIs(t, err, io.EOF)
+					require.NoError(t, c.conn.Close())
+				}
+				require.NoError(t, <-done)
+			}
+		})
+	}
 }
 
 // A connection of RFC 6062 ends one way at a time, on a port that takes TLS
@@ -54,13 +76,7 @@ func TestDataConnectionIsHalfClosed(t *testing.T) {
 	f.tcp = f.listenAlso(oneport.Listen(l, serverTLS(t), oneport.Options{}))
 	c := f.dialTCP()
 	c.allocateTCP()
-	ln, to := listenPeer(t)
-	m := c.do(stunwire.Connect, peerAttr(to))
-	peer, err := ln.Accept()
-	require.NoError(t, err)
-	defer peer.Close()
-	data, refused := f.bindTCP(c, connectionID(t, m))
-	require.Zero(t, refused)
+	data, peer := f.connectPeer(c)
 	require.NoError(t, peer.(*net.TCPConn).CloseWrite())
 	require.NoError(t, data.conn.SetReadDeadline(time.Now().Add(answerTimeout)))
 	_, err = data.conn.Read(make([]byte, 1))

@@ -27,7 +27,7 @@ func FuzzDatagram(f *testing.F) {
 		lifetimeAttr(600)(&b)
 		b.AddString(stunwire.AttrUsername, "alice")
 		b.AddString(stunwire.AttrRealm, "r")
-		b.Add(stunwire.AttrNonce, d.s.nonces.append(nil, d.s.features(), d.p.remote, "r", d.s.start))
+		b.Add(stunwire.AttrNonce, d.s.nonces.append(nil, d.s.features(), d.p.remote, "r", d.s.start.UnixMilli()))
 		b.AddIntegrity(stunwire.NewKey([]byte("k")))
 		b.AddFingerprint()
 		f.Add(b.Bytes(), uint16(0))

@@ -44,13 +44,14 @@ func (r *request) ticketOwner() *Allocation {
 
 // move makes the request's path one that the client may use from now on. The
 // old one goes when it does, so that nothing is lost between (make before
-// break). A path that was asked for before, and not used, goes at once: however
+// break). Connections of RFC 6062 with peers are no matter of the path: those that
+// the client has bound end with its own. A path that was asked for before, and not used, goes at once: however
 // often a client moves, it has two.
 func (r *request) move(a *Allocation) (code int) {
-	if a.network == protocolTCP {
+	s, p := r.srv, r.path
+	if a.network == protocolTCP && p.stream == nil { // RFC 6062 Section 5.1
 		return 405
 	}
-	s, p := r.srv, r.path
 	if p.kind == overUDP && p.shard.stray == p { // an allocation keeps its path
 		p = &path{srv: s, shard: p.shard, kind: p.kind, local: p.local, remote: p.remote, to: p.to}
 		r.path = p
@@ -83,9 +84,7 @@ func (r *request) move(a *Allocation) (code int) {
 	if unused != nil {
 		unused.leave(a)
 	}
-	if p.stream != nil {
-		p.stream.busy()
-	}
+	p.busy()
 	return 0
 }
 

@@ -1,6 +1,8 @@
 package turn
 
 import (
+	"net"
+	"net/netip"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -68,6 +70,42 @@ func TestMobility(t *testing.T) {
 			require.Zero(t, held(f.server, func() int { return len(f.server.tickets) }))
 		})
 	}
+}
+
+// An allocation for TCP moves to another connection: its address, permissions
+// and peers' connections stay, and the old connection is heard until the new one
+// is used.
+func TestMobilityOfTCPAllocations(t *testing.T) {
+	f := start(t, mobile)
+	old := f.dialTCP()
+	old.login()
+	m := old.do(stunwire.Allocate, with(transportAttr(protocolTCP), attr(stunwire.AttrMobilityTicket)))
+	require.Equal(t, 0, code(m))
+	at, ticket := relayed(t, m)[0], ticketOf(t, m)
+	data, peer := f.connectPeer(old)
+	require.Equal(t, 0, old.permit(netip.AddrPortFrom(loopback, 1)))
+
+	byUDP := f.client()
+	byUDP.login()
+	require.Equal(t, 405, code(byUDP.do(stunwire.Refresh, ticket)), "it needs a connection")
+	require.NoError(t, old.conn.Close())
+	eventually(t, func() bool { return f.one().Info().Transport == "" }, "the server knows")
+
+	moved := f.dialTCP()
+	moved.login()
+	require.Equal(t, 0, code(moved.do(stunwire.Refresh, ticket)))
+	in, err := net.Dial("tcp", at.String())
+	require.NoError(t, err)
+	defer in.Close()
+	var attempt stunwire.Message
+	require.NoError(t, attempt.Parse(moved.next(answerTimeout)))
+	require.Equal(t, stunwire.NewType(stunwire.ConnectionAttempt, stunwire.Indication), attempt.Type)
+	second, refused := f.bindTCP(moved, connectionID(t, &attempt))
+	require.Zero(t, refused)
+	exchangeBytes(t, second.conn, in)
+	exchangeBytes(t, data.conn, peer)
+	require.Equal(t, 0, code(moved.refresh(600)))
+	require.Equal(t, moved.local(), f.one().Info().Client)
 }
 
 func TestMobilityForbidden(t *testing.T) {

@@ -40,6 +40,7 @@ type path struct {
 	tls       *tls.ConnectionState // TLS only
 	stream    *streamConn          // TCP and TLS only
 	dtls      *dtlsmux.Conn        // DTLS only
+	wait      *dtlsWait            // DTLS only
 
 	alloc atomic.Pointer[Allocation]
 }
@@ -79,8 +80,16 @@ func (p *path) answer(b []byte) {
 	o.batch.Add(p.to, udp.Mark{}, append(o.batch.Scratch(len(b))[:0], b...), nil)
 }
 
-// leave makes the path forget its allocation.
+// leave makes the path forget its allocation. The next one is to be asked for
+// with a new nonce: requests of this one are good for nothing then.
 func (p *path) leave(a *Allocation) {
+	if p.alloc.Load() != a {
+		return
+	}
+	a.mu.Lock()
+	stale := a.staleBefore()
+	a.mu.Unlock()
+	p.shard.remember(p.remote, stale)
 	if !p.alloc.CompareAndSwap(a, nil) {
 		return
 	}
@@ -89,5 +98,17 @@ func (p *path) leave(a *Allocation) {
 		p.shard.forget(p)
 	case overTCP, overTLS:
 		p.stream.idle()
+	case overDTLS:
+		p.wait.begin()
+	}
+}
+
+// busy ends the waiting for an allocation, which the path has.
+func (p *path) busy() {
+	switch p.kind {
+	case overTCP, overTLS:
+		p.stream.busy()
+	case overDTLS:
+		p.wait.settled()
 	}
 }

@@ -104,20 +104,27 @@ func (r *realm) load(s *Server, now int64) error {
 	return nil
 }
 
-// sweepRealms has the realms that have sessions loaded anew, one after the
-// other.
+// realmLoads is how many realms are loaded anew each second, at most: a thousand
+// with sessions are not much older than realmFresh.
+const realmLoads = 20
+
+// sweepRealms has the realms that have sessions loaded anew, some at a time.
 func (s *Server) sweepRealms(now int64) {
 	if s.Realms == nil {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	begun := 0
 	for _, r := range s.realms {
 		r.mu.Lock()
 		stale := r.live > 0 && !r.loading && now-r.loaded.Load() >= realmFresh
 		r.mu.Unlock()
-		if stale && !s.closed {
-			s.serving.Go(func() { _ = r.load(s, now) }) // logged there
+		if !stale || s.closed {
+			continue
+		}
+		s.serving.Go(func() { _ = r.load(s, now) }) // logged there
+		if begun++; begun == realmLoads {
 			return
 		}
 	}

@@ -23,6 +23,9 @@ func (r *request) refresh() {
 		r.refuse(441)
 		return
 	}
+	if !r.first(a) {
+		return
+	}
 	family, hasFamily := r.msg.Get(stunwire.AttrRequestedAddressFamily)
 	if hasFamily && len(family) != 4 {
 		r.refuse(400)
@@ -34,16 +37,11 @@ func (r *request) refresh() {
 	}
 	seconds, given := r.msg.Uint32(stunwire.AttrLifetime)
 	if given && seconds == 0 {
-		sh := r.path.shard
-		if sh.replayed(r.path.remote, r.msg.TxID, r.now) { // it has ended a session before this one
-			r.refuse(437)
-			return
+		if hasFamily && a.dropFamily(family[0]) {
+			r.refreshed(a, 0, false)
+		} else {
+			r.endSession(a)
 		}
-		if !hasFamily || !a.dropFamily(family[0]) {
-			a.end(EndRefreshed)
-			sh.remember(r.path.remote, r.msg.TxID, r.now)
-		}
-		r.refreshed(a, 0, false)
 		return
 	}
 	a.adopt(r.cred, r.policy)
@@ -59,14 +57,29 @@ func (r *request) refresh() {
 		r.refuse(437)
 		return
 	}
+	if !moving && a.path != r.path {
+		a.confirm(r.path)
+	}
 	life := a.setExpiry(r.now, r.policy.allocationLifetime(seconds))
-	ticket := moving || r.msg.Has(stunwire.AttrMobilityTicket) && a.ticket != (mobilityTicket{}) && a.moveTx == r.msg.TxID
 	expires := a.srv.at(a.expires)
 	session := a.info().Session()
 	a.mu.Unlock()
-	r.refreshed(a, life, ticket)
+	r.refreshed(a, life, moving)
 	a.srv.events.Emit(AllocationRefreshed{Time: time.Now(), Session: session, Expires: expires})
 	a.logAttrs(slog.LevelDebug, "turn: session refreshed", slog.Time("expires", expires))
+}
+
+// endSession ends an allocation as its client asks for. A server that drains
+// ends with its last one, but not before the client knows.
+func (r *request) endSession(a *Allocation) {
+	r.srv.hold()
+	defer r.srv.letGo()
+	a.end(EndRefreshed)
+	r.loop = false // the answer goes out by itself, at once
+	r.refreshed(a, 0, false)
+	if c := r.path.stream; c != nil && r.srv.isEmpty() && c.settle() {
+		c.linger()
+	}
 }
 
 // refreshed sends the success of a Refresh.

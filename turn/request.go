@@ -17,9 +17,11 @@ type request struct {
 	msg    *stunwire.Message
 	now    int64
 
-	cred *credential // who asks; nil until that is proved
-	out  []byte      // where the answer is built
-	loop bool        // it is in the loop that reads the client
+	made  int64       // the nonce, in milliseconds of the wall clock
+	cred  *credential // who asks; nil until that is proved
+	noted *Allocation // that remembers the answer
+	out   []byte      // where the answer is built
+	loop  bool        // it is in the loop that reads the client
 }
 
 // knows are the comprehension-required attributes that requests may have.
@@ -82,8 +84,9 @@ func (r *request) serve() {
 	}
 }
 
-// allocation returns the allocation that the request is about, or answers that
-// there is none, or none of this user's.
+// allocation returns the allocation that the request is about. It is nil if the
+// request has been answered: there is none, or none of this user's, or it was
+// answered before.
 func (r *request) allocation() *Allocation {
 	a := r.path.alloc.Load()
 	switch {
@@ -95,9 +98,12 @@ func (r *request) allocation() *Allocation {
 		return nil
 	}
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	if a.path != r.path {
 		a.confirm(r.path)
+	}
+	a.mu.Unlock()
+	if !r.first(a) {
+		return nil
 	}
 	return a
 }
@@ -145,6 +151,7 @@ func (r *request) refuse(code int) {
 	if r.cred == nil && !r.mayRefuse() {
 		return
 	}
+	r.note(code)
 	b := r.build(stunwire.Error)
 	b.AddError(code, r.reason(code))
 	r.srv.stats.refused(code)

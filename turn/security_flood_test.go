@@ -70,35 +70,6 @@ func TestAmplification(t *testing.T) {
 	require.Greater(t, f.server.Stats().Drops["rate-unauthenticated"], uint64(30))
 }
 
-// A request, a nonce or a ticket that is played again changes nothing.
-func TestReplay(t *testing.T) {
-	f := start(t, mobile)
-	c := f.client()
-	m := c.allocate(attr(stunwire.AttrMobilityTicket))
-	allocate := c.raw
-	ticket := ticketOf(t, m)
-	c.refresh(0)
-	end := c.raw
-	require.Equal(t, 437, code(c.exchange(allocate, answerTimeout)), "an Allocate whose session has ended")
-	require.Equal(t, 437, code(c.exchange(end, answerTimeout)))
-	require.Zero(t, count(f.server))
-
-	d := f.client()
-	m = d.exchange(allocate, answerTimeout)
-	require.Equal(t, 438, code(m), "from another address")
-	require.Zero(t, count(f.server))
-
-	e := f.client()
-	e.allocate(attr(stunwire.AttrMobilityTicket))
-	moved := f.client()
-	moved.login()
-	require.Equal(t, 437, code(moved.do(stunwire.Refresh, ticket)), "a ticket of a session that has ended")
-	move := moved.raw
-	thief := f.client()
-	require.Equal(t, 438, code(thief.exchange(move, answerTimeout)))
-	require.Equal(t, e.local(), f.one().Info().Client)
-}
-
 // Slow-loris: connections that say nothing, or dribble, and those that have
 // authenticated for nothing.
 func TestSlowLoris(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/dtls/v3"
 	"github.com/stretchr/testify/require"
 
 	"github.com/runnel-media/runnel/auth"
@@ -125,9 +126,10 @@ func TestDTLSWithoutAllocationIsIdle(t *testing.T) {
 	defer s.Close()
 	limit := s.policy.Load().IdleTimeout
 	c := new(dtlsmux.Conn)
+	require.True(t, s.openedDTLS(c))
 	require.Equal(t, limit, s.dtlsIdle(c), "it has said nothing")
-	o := &dtlsClient{path: new(path), idle: s.clock()}
-	c.Owner = o
+	o := c.Owner.(*dtlsClient)
+	o.path = new(path)
 	require.Equal(t, limit, s.dtlsIdle(c))
 	o.path.alloc.Store(new(Allocation))
 	o.idle -= 2 * int64(limit)
@@ -136,6 +138,45 @@ func TestDTLSWithoutAllocationIsIdle(t *testing.T) {
 	require.Equal(t, limit, s.dtlsIdle(c), "it had one just now")
 	o.idle -= 2 * int64(limit)
 	require.Negative(t, s.dtlsIdle(c))
+	o.idle = s.clock()
+	o.wait.settled()
+	require.Negative(t, s.dtlsIdle(c), "no room to wait")
+}
+
+// Associations of DTLS without an allocation are bounded by source, like
+// connections.
+func TestWaitingDTLSOfOneSource(t *testing.T) {
+	f := start(t, func(s *Server, _ *Policy) {
+		s.MaxWaitingPerSource = 2
+		s.DTLS = serverTLS(t)
+	})
+	dial := func(wait time.Duration) (*rawClient, error) {
+		c, err := dtls.Dial("udp", net.UDPAddrFromAddrPort(f.udp), &dtls.Config{InsecureSkipVerify: true})
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), wait)
+		defer cancel()
+		err = c.HandshakeContext(ctx)
+		return f.over(c, false), err
+	}
+	open := func() *rawClient {
+		c, err := dial(4 * answerTimeout)
+		require.NoError(t, err)
+		return c
+	}
+	a, b := open(), open()
+	eventually(t, func() bool { return f.server.waiting.Len() == 2 }, "both wait")
+	_, err := dial(answerTimeout / 10)
+	require.Error(t, err, "the third")
+	a.allocate()
+	require.Equal(t, 1, f.server.waiting.Len())
+	c := open()
+	eventually(t, func() bool { return f.server.waiting.Len() == 2 }, "there is room for one")
+	require.Equal(t, 0, code(a.refresh(0)))
+	eventually(t, func() bool { return f.server.Stats().Drops["waiting"] >= 2 }, "no room to wait again")
+	for _, one := range []*rawClient{a, b, c} {
+		require.NoError(t, one.conn.Close())
+	}
+	eventually(t, func() bool { return f.server.waiting.Len() == 0 }, "nobody waits")
 }
 
 // slowRealms answers about an ORIGIN when the question ends.
@@ -194,38 +235,6 @@ func TestAuthIsSharedBySources(t *testing.T) {
 	}
 	eventually(t, func() bool { return len(f.server.authorizing) == 12 }, "and eight of the streams")
 	f.from(netip.MustParseAddr("127.0.0.77")).allocate()
-}
-
-// What ended sessions leave behind is bounded, and good for a replay that comes
-// soon.
-func TestPastIsBounded(t *testing.T) {
-	s := &Server{Realm: "r"}
-	s.init()
-	defer s.Close()
-	sh := newShard(s, nil)
-	at := netip.MustParseAddrPort("192.0.2.1:1")
-	id := func(i int) stunwire.TxID { return stunwire.TxID{byte(i), byte(i >> 8), byte(i >> 16)} }
-	const n = 5 * maxPast
-	for i := range n {
-		sh.remember(at, id(i), 0)
-		require.True(t, sh.replayed(at, id(i), 1))
-	}
-	require.LessOrEqual(t, len(sh.past.young)+len(sh.past.old), 2*maxPast)
-	require.True(t, sh.replayed(at, id(n-maxPast), 1))
-	require.False(t, sh.replayed(at, id(n-1), int64(s.policy.Load().NonceLife)), "its nonce is no good")
-}
-
-// A Refresh that has ended a session does not end the client's next one.
-func TestReplayedEndDoesNotEndTheNextSession(t *testing.T) {
-	f := start(t, nil)
-	c := f.client()
-	c.allocate()
-	require.Equal(t, 0, code(c.refresh(0)))
-	end := c.raw
-	require.Equal(t, 0, code(c.do(stunwire.Allocate, transportAttr(protocolUDP))))
-	require.Equal(t, 437, code(c.exchange(end, answerTimeout)))
-	require.NotNil(t, f.one())
-	require.Equal(t, 0, code(c.refresh(600)))
 }
 
 // A token names nobody: with another one, though it is as good, nobody takes a

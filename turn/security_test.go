@@ -92,7 +92,7 @@ func TestCVE_2025_69217_NothingCanBeForetold(t *testing.T) {
 	var one, two Server
 	one.nonces.init(nil)
 	two.nonces.init(nil)
-	at, now := netip.MustParseAddrPort("192.0.2.1:1"), time.Now()
+	at, now := netip.MustParseAddrPort("192.0.2.1:1"), time.Now().UnixMilli()
 	require.NotEqual(t, one.nonces.append(nil, 0, at, "r", now), two.nonces.append(nil, 0, at, "r", now))
 }
 

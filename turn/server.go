@@ -57,10 +57,11 @@ type Server struct {
 	Auth           auth.Authorizer
 	MaxAuthorizing int
 
-	// MaxWaiting is how many TCP and TLS connections may be without an
+	// MaxWaiting is how many TCP, TLS and DTLS connections may be without an
 	// allocation at a time, up to Policy.IdleTimeout each (0: 4096), and
 	// MaxWaitingPerSource how many of one IPv4 address or IPv6 /64 (0: 512).
-	// One too many is closed. Each takes some 10 KB, or 25 KB with TLS.
+	// One too many is closed. Each takes some 10 KB, or 25 KB with TLS, 3 KB with
+	// DTLS.
 	MaxWaiting, MaxWaitingPerSource int
 
 	// Realms tells the limits and peer rules of realms, and the realm of an
@@ -135,7 +136,8 @@ type Server struct {
 	draining    bool
 	closed      bool
 	done        chan struct{} // closed by Close
-	empty       chan struct{} // of Shutdown: closed when the last allocation ends
+	held        int           // answers that Shutdown waits for
+	empty       chan struct{} // of Shutdown: closed when the last allocation has ended
 }
 
 type closer interface{ Close() error }

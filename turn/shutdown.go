@@ -22,9 +22,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining = true
 	if s.empty == nil {
 		s.empty = make(chan struct{})
-		if len(s.live) == 0 {
-			close(s.empty)
-		}
+		s.drained()
 	}
 	empty, done := s.empty, s.done
 	s.mu.Unlock()
@@ -36,6 +34,39 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		err = ctx.Err()
 	}
 	return errors.Join(err, s.Close())
+}
+
+// drained ends Shutdown if nothing is left to wait for; mu is held.
+func (s *Server) drained() {
+	if s.empty == nil || len(s.live) > 0 || s.held > 0 {
+		return
+	}
+	select {
+	case <-s.empty:
+	default:
+		close(s.empty)
+	}
+}
+
+// hold keeps Shutdown from its end until letGo.
+func (s *Server) hold() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held++
+}
+
+func (s *Server) letGo() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held--
+	s.drained()
+}
+
+// isEmpty reports whether Shutdown waits for nothing but what is held.
+func (s *Server) isEmpty() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.empty != nil && len(s.live) == 0
 }
 
 // Close ends every allocation and closes every socket at once. It waits for

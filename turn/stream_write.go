@@ -1,6 +1,9 @@
 package turn
 
-import "time"
+import (
+	"io"
+	"time"
+)
 
 // queue adds one message for the client, made of head and data and padded as
 // ChannelData over streams is (RFC 8656 Section 12.5). It reports false, and
@@ -116,4 +119,18 @@ func (c *streamConn) shrink() {
 	if cap(c.spare) > keepBuffer {
 		c.spare = nil
 	}
+}
+
+// lingerTime is how long a client has to take the last that it is told.
+const lingerTime = time.Second
+
+// linger ends the writing side and waits until the client has ended the other.
+// To close a connection at which something unread has come resets it, and what
+// was written last may be lost with it. Nobody else reads meanwhile.
+func (c *streamConn) linger() {
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil || c.nc.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, c.nc, maxQueue) // its end, however it comes, is what counts
 }

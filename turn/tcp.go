@@ -224,6 +224,9 @@ func (t *tcpRelay) accept(o *openRelay) {
 		from := addrPortOf(conn.RemoteAddr())
 		a.mu.Lock()
 		p := a.path
+		if p == nil {
+			p = a.next
+		}
 		allowed := !a.ended && p != nil && a.permits(s.policy.Load(), from, s.clock())
 		a.mu.Unlock()
 		if !allowed {

@@ -49,6 +49,21 @@ func listenPeer(t *testing.T) (net.Listener, netip.AddrPort) {
 	return ln, addrPortOf(ln.Addr())
 }
 
+// connectPeer has the server connect to a peer, and binds the connection: data is
+// the client's end, peer the other.
+func (f *fixture) connectPeer(c *rawClient) (data *rawClient, peer net.Conn) {
+	f.t.Helper()
+	ln, to := listenPeer(f.t)
+	m := c.do(stunwire.Connect, peerAttr(to))
+	require.Equal(f.t, 0, code(m))
+	peer, err := ln.Accept()
+	require.NoError(f.t, err)
+	f.t.Cleanup(func() { _ = peer.Close() })
+	data, refused := f.bindTCP(c, connectionID(f.t, m))
+	require.Zero(f.t, refused)
+	return data, peer
+}
+
 func connectionID(t *testing.T, m *stunwire.Message) uint32 {
 	t.Helper()
 	id, ok := m.Uint32(stunwire.AttrConnectionID)
@@ -171,17 +186,11 @@ func TestTCPEndsWithTheAllocation(t *testing.T) {
 	f := start(t, nil)
 	c := f.dialTCP()
 	c.allocateTCP()
-	ln, to := listenPeer(t)
-	m := c.do(stunwire.Connect, peerAttr(to))
-	peer, err := ln.Accept()
-	require.NoError(t, err)
-	defer peer.Close()
-	data, refused := f.bindTCP(c, connectionID(t, m))
-	require.Zero(t, refused)
+	data, peer := f.connectPeer(c)
 	require.NoError(t, c.conn.Close())
 	for _, conn := range []net.Conn{peer, data.conn} {
 		require.NoError(t, conn.SetReadDeadline(time.Now().Add(answerTimeout)))
-		_, err = conn.Read(make([]byte, 1))
+		_, err := conn.Read(make([]byte, 1))
 		require.Error(t, err)
 		var timeout net.Error
 		require.False(t, errors.As(err, &timeout) && timeout.Timeout(), "closed, not silent")
@@ -194,14 +203,8 @@ func TestPolicyEndsDataConnections(t *testing.T) {
 	f := start(t, nil)
 	c := f.dialTCP()
 	c.allocateTCP()
-	ln, to := listenPeer(t)
-	m := c.do(stunwire.Connect, peerAttr(to))
-	peer, err := ln.Accept()
-	require.NoError(t, err)
-	defer peer.Close()
-	data, refused := f.bindTCP(c, connectionID(t, m))
-	require.Zero(t, refused)
-	_, err = data.conn.Write([]byte("a"))
+	data, peer := f.connectPeer(c)
+	_, err := data.conn.Write([]byte("a"))
 	require.NoError(t, err)
 	_, err = io.ReadFull(peer, make([]byte, 1))
 	require.NoError(t, err)
@@ -214,20 +217,14 @@ func TestPolicyEndsDataConnections(t *testing.T) {
 	var timeout net.Error
 	require.False(t, errors.As(err, &timeout) && timeout.Timeout(), "closed, not silent")
 	eventually(t, func() bool { return f.one().Info().Connections == 0 }, "forgotten")
-	require.Equal(t, 403, code(c.do(stunwire.Connect, peerAttr(to))))
+	require.Equal(t, 403, code(c.do(stunwire.Connect, peerAttr(addrPortOf(peer.LocalAddr())))))
 }
 
 func TestTCPBackpressure(t *testing.T) {
 	f := start(t, nil)
 	c := f.dialTCP()
 	c.allocateTCP()
-	ln, to := listenPeer(t)
-	m := c.do(stunwire.Connect, peerAttr(to))
-	peer, err := ln.Accept()
-	require.NoError(t, err)
-	defer peer.Close()
-	data, refused := f.bindTCP(c, connectionID(t, m))
-	require.Zero(t, refused)
+	data, peer := f.connectPeer(c)
 	// The client writes, the peer does not read: the client is stopped.
 	chunk := []byte(strings.Repeat("z", 1<<16))
 	require.NoError(t, data.conn.SetWriteDeadline(time.Now().Add(700*time.Millisecond)))

@@ -3,6 +3,7 @@ package turn
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -344,4 +345,35 @@ func TestSlowAuthHoldsNobodyUp(t *testing.T) {
 		require.EqualValues(t, 2, s.Stats().Errors[500], "Auth has ten seconds")
 		require.Empty(t, s.authorizing)
 	})
+}
+
+// Hundreds of realms with sessions are loaded anew in time, not all at once.
+func TestManyRealmsAreLoadedAnew(t *testing.T) {
+	s := &Server{Realm: "r", Realms: testRealms{}}
+	s.init()
+	const n = 3 * realmLoads
+	s.mu.Lock()
+	for i := range n {
+		r := &realm{name: fmt.Sprint("realm ", i), live: 1}
+		r.loaded.Store(1)
+		s.realms[r.name] = r
+	}
+	s.mu.Unlock()
+	now := s.clock() + 2*realmFresh
+	fresh := func() (fresh int) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, r := range s.realms {
+			if r.changes.Load() > 0 {
+				fresh++
+				r.loaded.Store(now)
+			}
+		}
+		return fresh
+	}
+	for round := range 3 {
+		s.sweepRealms(now)
+		eventually(t, func() bool { return fresh() == (round+1)*realmLoads }, "a share of them")
+	}
+	require.NoError(t, s.Close())
 }

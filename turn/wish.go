@@ -82,7 +82,7 @@ func (r *request) readWish() (w wish, code int) {
 		switch { // RFC 8016 Section 3.1.2
 		case len(ticket) != 0:
 			return w, 400
-		case !p.Mobility || w.network == protocolTCP || r.cred.key == nil:
+		case !p.Mobility || r.cred.key == nil:
 			return w, 405
 		}
 		w.mobility = true

@@ -43,4 +43,5 @@ func newUDPLoad(*turnLoad) (*udpLoad, error)                      { return nil, 
 func (*udpLoad) peerAddr(int) netip.AddrPort                      { return netip.AddrPort{} }
 func (*udpLoad) adopt(int, *net.UDPConn) error                    { return errSystem }
 func (*udpLoad) run()                                             {}
+func (*turnLoad) allocations() (a turnConnected)                  { return a }
 func (*turnLoad) bindings(time.Duration) (a turnBound, err error) { return a, errSystem }

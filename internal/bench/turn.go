@@ -76,7 +76,7 @@ func (t *turnBench) flags(log io.Writer) (fs *flag.FlagSet, short *bool) {
 	fs.IntVar(&t.video, "video", 48, "clients with video over UDP")
 	fs.IntVar(&t.voice, "voice", 200, "clients with voice over UDP")
 	fs.IntVar(&t.stream, "stream", 4, "over TCP, TLS and DTLS: this many times fewer")
-	fs.IntVar(&t.allocations, "allocations", 2000, "allocations that are made for their rate and memory")
+	fs.IntVar(&t.allocations, "allocations", 8000, "allocations that are made for their rate and memory")
 	fs.IntVar(&t.peers, "peers", 4, "addresses that the clients talk to")
 	fs.BoolVar(&t.segment, "segment", true, "the load generator sends a burst in one call (UDP_SEGMENT) and takes several packets in one (UDP_GRO), as network cards do")
 	fs.DurationVar(&t.tick, "tick", time.Millisecond, "the load generator looks at clock and UDP sockets at this interval")

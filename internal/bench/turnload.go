@@ -51,7 +51,7 @@ type turnLoad struct {
 	dir     string
 	segment bool // send a burst in one call and take several packets in one
 	tick    time.Duration
-	bare    bool // allocations alone, for their memory and rate
+	bare    bool // allocations alone over UDP, for their memory and rate
 
 	sessions []*turnSession
 	udp      *udpLoad // the sockets of peers, and of clients over UDP
@@ -148,7 +148,11 @@ func runTurnLoad(_ context.Context, args []string, in io.Reader, out, log io.Wri
 		var err error
 		switch s.Text() {
 		case "connect":
-			answer = g.connect()
+			if g.bare {
+				answer = g.allocations()
+			} else {
+				answer = g.connect()
+			}
 		case "start":
 			err = g.start()
 		case "begin":
@@ -172,7 +176,9 @@ func runTurnLoad(_ context.Context, args []string, in io.Reader, out, log io.Wri
 
 // source is the address of client k: of many addresses, as a server's limits
 // by source want it.
-func source(k int) netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 1, byte(1 + k%250)}) }
+func source(k int) netip.Addr {
+	return netip.AddrFrom4([4]byte{127, 0, byte(1 + k/250%250), byte(1 + k%250)})
+}
 
 // connect makes the peers, the clients and their allocations.
 func (g *turnLoad) connect() (a turnConnected) {
@@ -191,7 +197,7 @@ func (g *turnLoad) connect() (a turnConnected) {
 		n, err = g.each(func(k int) error { return g.sessions[k].allocate() })
 		a.Took = time.Since(start)
 	}
-	if err == nil && !g.bare {
+	if err == nil {
 		n, err = g.each(g.bind)
 	}
 	if a.Clients = n; err != nil {

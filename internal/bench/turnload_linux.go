@@ -2,8 +2,6 @@ package main
 
 import (
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -13,8 +11,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/runnel-media/runnel/internal/stunwire"
 )
 
 // udpLoad sends the bursts and reads the UDP sockets, in one thread that sleeps
@@ -280,72 +276,4 @@ func readOOB(b []byte) (segment int, at int64) {
 		b = b[min(len(b), unix.CmsgSpace(len(v))):]
 	}
 	return segment, at
-}
-
-// rawIO is a read or write that does not wait, 0 if it fails.
-func rawIO(trap uintptr, fd int, b []byte) int {
-	n, _, errno := unix.RawSyscall(trap, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
-	if errno != 0 {
-		return 0
-	}
-	return int(n)
-}
-
-// bindings asks for as many Bindings as the server answers, from 256 sockets
-// that have one on the way each.
-func (g *turnLoad) bindings(window time.Duration) (a turnBound, err error) {
-	server, err := netip.ParseAddrPort(g.server)
-	if err != nil {
-		return a, err
-	}
-	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err != nil {
-		return a, os.NewSyscallError("epoll_create1", err)
-	}
-	defer unix.Close(ep)
-	request := stunwire.Build(nil, stunwire.NewType(stunwire.Binding, stunwire.Request), stunwire.TxID{1, 2, 3})
-	ask := func(fd int) { rawIO(unix.SYS_WRITE, fd, request.Bytes()) }
-	for k := range 256 {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return a, os.NewSyscallError("socket", err)
-		}
-		defer unix.Close(fd)
-		if err := errors.Join(
-			unix.Bind(fd, &unix.SockaddrInet4{Addr: source(k).As4()}),
-			unix.Connect(fd, &unix.SockaddrInet4{Addr: server.Addr().As4(), Port: int(server.Port())}),
-			unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}),
-		); err != nil {
-			return a, fmt.Errorf("bench: bindings: %w", err)
-		}
-		ask(fd)
-	}
-	cpu, err := cpuTime(os.Getpid())
-	if err != nil {
-		return a, err
-	}
-	var buf [512]byte
-	events := make([]unix.EpollEvent, 256)
-	for end := time.Now().Add(window); time.Now().Before(end); {
-		n, err := unix.EpollWait(ep, events, 100)
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return a, os.NewSyscallError("epoll_wait", err)
-		}
-		if n == 0 { // lost: ask again
-			for _, e := range events {
-				if e.Fd != 0 {
-					ask(int(e.Fd))
-				}
-			}
-		}
-		for _, e := range events[:max(n, 0)] {
-			if k := rawIO(unix.SYS_READ, int(e.Fd), buf[:]); k > 0 && stunwire.Is(buf[:k]) {
-				a.Answers++
-				ask(int(e.Fd))
-			}
-		}
-	}
-	after, err := cpuTime(os.Getpid())
-	a.CPU = after - cpu
-	return a, err
 }

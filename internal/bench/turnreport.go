@@ -138,7 +138,7 @@ func (r turnReport) notes() []string {
 		fmt.Sprintf("A client has one allocation and one channel. video: %d clients, 7 packets of 1200 bytes 30 times a second. voice: %d clients, 172 bytes 50 times a second. full: %d clients as video, 40,000 packets a second. Over TCP, TLS and DTLS %d times fewer. The clients talk to %d peers.",
 			t.video, t.voice, 40_000/210+1, t.stream, t.peers),
 		fmt.Sprintf("The load generator looks at its clock and its UDP sockets each %v, so that a send of the server's wakes nobody up, as on a network. The delay is from before the sender's call to the kernel's time of arrival, over TCP, TLS and DTLS to when the client has read it.", t.tick),
-		fmt.Sprintf("allocations: %d clients, 32 at a time, each a refusal that tells the nonce and an Allocate; RSS is what that adds to the server's. bindings: 256 sockets with one request on the way each. The load generator runs on the same machine and bounds what is done a second.", t.allocations),
+		fmt.Sprintf("allocations: %d clients, 128 at a time, each a refusal that tells the nonce and an Allocate; RSS is what that adds to the server's. bindings: 16 sockets with 16 requests on the way each. The load generator runs on the same machine and bounds what is done a second.", t.allocations),
 		"coturn is as it comes: long-term credentials, loopback peers allowed, a log file. pion/turn is the smallest server with the same listeners.",
 	}
 	if t.segment {

@@ -177,37 +177,53 @@ type exported struct {
 	MasterSecret              []byte
 	SequenceNumber            uint64
 	PeerCertificates          [][]byte
+	IsClient                  bool
 	NegotiatedProtocol        string
 }
 
 // takeOver makes a Conn of the state that pion's connection has after the
 // handshake. That connection must not send any more.
 func takeOver(state *dtls.State) (*Conn, error) {
-	b, err := state.MarshalBinary()
+	x, in, out, err := halves(state)
 	if err != nil {
 		return nil, err
 	}
-	var x exported
+	c := &Conn{suite: x.CipherSuiteID, alpn: x.NegotiatedProtocol, certs: x.PeerCertificates, in: in, out: out}
+	c.seq.Store(x.SequenceNumber)
+	return c, nil
+}
+
+// halves returns the two directions of the connection that pion has made.
+func halves(state *dtls.State) (x exported, in, out half, err error) {
+	b, err := state.MarshalBinary()
+	if err != nil {
+		return x, in, out, err
+	}
 	if err := gob.NewDecoder(bytes.NewReader(b)).Decode(&x); err != nil {
-		return nil, err
+		return x, in, out, err
 	}
 	newHash, keyLen := hashAndKey(x.CipherSuiteID)
 	if newHash == nil || len(x.MasterSecret) == 0 {
-		return nil, fmt.Errorf("dtlsmux: cipher suite %04x", x.CipherSuiteID)
+		return x, in, out, fmt.Errorf("dtlsmux: cipher suite %04x", x.CipherSuiteID)
 	}
-	keys, err := prf.GenerateEncryptionKeys(x.MasterSecret, x.RemoteRandom[:], x.LocalRandom[:], 0, keyLen, 4, newHash)
+	client, server := x.RemoteRandom, x.LocalRandom
+	if x.IsClient {
+		client, server = server, client
+	}
+	keys, err := prf.GenerateEncryptionKeys(x.MasterSecret, client[:], server[:], 0, keyLen, 4, newHash)
 	if err != nil {
-		return nil, err
+		return x, in, out, err
 	}
-	c := &Conn{suite: x.CipherSuiteID, alpn: x.NegotiatedProtocol, certs: x.PeerCertificates}
-	if c.in, err = newHalf(keys.ClientWriteKey, keys.ClientWriteIV); err != nil {
-		return nil, err
+	if in, err = newHalf(keys.ClientWriteKey, keys.ClientWriteIV); err != nil {
+		return x, in, out, err
 	}
-	if c.out, err = newHalf(keys.ServerWriteKey, keys.ServerWriteIV); err != nil {
-		return nil, err
+	if out, err = newHalf(keys.ServerWriteKey, keys.ServerWriteIV); err != nil {
+		return x, in, out, err
 	}
-	c.seq.Store(x.SequenceNumber)
-	return c, nil
+	if x.IsClient {
+		in, out = out, in
+	}
+	return x, in, out, nil
 }
 
 func hashAndKey(suite uint16) (func() hash.Hash, int) {

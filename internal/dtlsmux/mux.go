@@ -31,8 +31,13 @@ type Mux struct {
 
 	// Receive gets the plaintext of each record, in the goroutine of Input. b
 	// lies in Input's datagram. That is also how the owner learns of a Conn,
-	// whose Owner is nil the first time. Necessary.
+	// whose Owner is nil the first time, unless Opened has set it. Necessary.
 	Receive func(c *Conn, b []byte)
+
+	// Opened is asked, in a goroutine of its own, whether the Conn that a
+	// handshake has made is to be, before anything is received by it. It may
+	// set Owner. nil: all are to be.
+	Opened func(c *Conn) bool
 
 	// Closed is told, in the goroutine of Input or Sweep, of a Conn that the
 	// peer closed, that was idle, or that a new handshake of its address
@@ -205,9 +210,16 @@ func (m *Mux) shake(h *handshake) {
 	if err != nil {
 		m.debug("DTLS handshake failed", h.remote, err)
 	}
+	if c != nil && m.Opened != nil && !m.Opened(c) {
+		c = nil
+	}
 	m.mu.Lock()
 	p := m.peers[h.remote]
 	if p.handshake != h || m.closed { // another one took its place
+		if c != nil {
+			c.closed.Store(true)
+			m.replaced = append(m.replaced, c) // it was opened
+		}
 		m.mu.Unlock()
 		return
 	}

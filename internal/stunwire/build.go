@@ -154,7 +154,7 @@ func (b *Builder) AddIntegrity(k *Key) {
 		return
 	}
 	h := hashers.Get().(*hasher)
-	b.buf = append(b.buf, h.mac(h.sha1, k.sha1, b.buf[b.start:], at, at+attrHeader+20)...)
+	b.buf = append(b.buf, h.mac(h.sha1, &k.sha1, k.secret, b.buf[b.start:], at, at+attrHeader+20)...)
 	hashers.Put(h)
 }
 
@@ -166,7 +166,7 @@ func (b *Builder) AddIntegritySHA256(k *Key) {
 		return
 	}
 	h := hashers.Get().(*hasher)
-	b.buf = append(b.buf, h.mac(h.sha256, k.sha256, b.buf[b.start:], at, at+attrHeader+32)...)
+	b.buf = append(b.buf, h.mac(h.sha256, &k.sha256, k.secret, b.buf[b.start:], at, at+attrHeader+32)...)
 	hashers.Put(h)
 }
 

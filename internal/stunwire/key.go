@@ -1,6 +1,7 @@
 package stunwire
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/md5"
 	"crypto/sha1"
@@ -13,46 +14,53 @@ import (
 )
 
 // A Key is a secret made ready for MESSAGE-INTEGRITY (HMAC-SHA-1) and
-// MESSAGE-INTEGRITY-SHA256: the states of the hashes after their first block
-// are kept, which halves the work and leaves nothing to allocate. It is
-// immutable and safe for concurrent use; it takes about half a kilobyte.
+// MESSAGE-INTEGRITY-SHA256: the states of a hash after its first block are kept
+// once it is used, which halves the work and leaves nothing to allocate. It is
+// safe for concurrent use; it takes about 300 bytes, or half a kilobyte where
+// both are used.
 type Key struct {
+	secret       []byte
 	sha1, sha256 states
 }
 
 // states are the encoded states of a hash that has read the inner and the
 // outer padded secret (RFC 2104).
-type states struct{ inner, outer []byte }
-
-// NewKey makes a Key: of the password for short-term credentials, of
-// [LongTermKey] for long-term ones, of the session key for ACCESS-TOKEN. The
-// secret is not kept.
-func NewKey(secret []byte) *Key {
-	return &Key{sha1: newStates(sha1.New, secret), sha256: newStates(sha256.New, secret)}
+type states struct {
+	once         sync.Once
+	inner, outer []byte
 }
 
-func newStates(new func() hash.Hash, secret []byte) states {
-	h := new()
-	if len(secret) > h.BlockSize() {
-		h.Write(secret)
-		secret = h.Sum(nil)
-	}
-	padded := func(x byte) []byte {
-		block := make([]byte, h.BlockSize())
-		copy(block, secret)
-		for i := range block {
-			block[i] ^= x
+// NewKey makes a Key: of the password for short-term credentials, of
+// [LongTermKey] for long-term ones, of the session key for ACCESS-TOKEN.
+func NewKey(secret []byte) *Key { return &Key{secret: bytes.Clone(secret)} }
+
+// make fills in s, which it does once.
+func (s *states) make(h *hasher, f hash.Hash, secret []byte) {
+	s.once.Do(func() {
+		defer clear(h.block[:])
+		if len(secret) > f.BlockSize() {
+			f.Reset()
+			f.Write(secret)
+			secret = f.Sum(nil)
 		}
-		h.Reset()
-		h.Write(block)
-		clear(block)
-		state, err := h.(encoding.BinaryMarshaler).MarshalBinary()
-		if err != nil {
-			panic("stunwire: " + err.Error()) // the standard library's hashes never fail
+		list := make([]byte, 0, 2*(f.Size()+76)) // what SHA-1 and SHA-256 take
+		padded := func(x byte) []byte {
+			block := h.block[:f.BlockSize()]
+			clear(block[copy(block, secret):])
+			for i := range block {
+				block[i] ^= x
+			}
+			f.Reset()
+			f.Write(block)
+			from := len(list)
+			var err error
+			if list, err = f.(encoding.BinaryAppender).AppendBinary(list); err != nil {
+				panic("stunwire: " + err.Error()) // the standard library's hashes never fail
+			}
+			return list[from:len(list):len(list)]
 		}
-		return state
-	}
-	return states{inner: padded(0x36), outer: padded(0x5C)}
+		s.inner, s.outer = padded(0x36), padded(0x5C)
+	})
 }
 
 // An hasher is what one computation needs: the hashes and the bytes that pass
@@ -61,6 +69,7 @@ type hasher struct {
 	sha1, sha256 hash.Hash
 	head         [HeaderSize]byte
 	sum          [sha256.Size]byte
+	block        [sha256.BlockSize]byte
 }
 
 // hashers holds nothing that outlives a call.
@@ -70,7 +79,8 @@ var hashers = sync.Pool{New: func() any { return &hasher{sha1: sha1.New(), sha25
 // raw[at:] and ends at end: of all before it, the length in the header
 // counting up to end (RFC 8489 Section 14.5). The sum is valid until the
 // hasher goes back.
-func (h *hasher) mac(f hash.Hash, s states, raw []byte, at, end int) []byte {
+func (h *hasher) mac(f hash.Hash, s *states, secret, raw []byte, at, end int) []byte {
+	s.make(h, f, secret)
 	copy(h.head[:], raw)
 	binary.BigEndian.PutUint16(h.head[2:], uint16(end-HeaderSize))
 	u := f.(encoding.BinaryUnmarshaler)
@@ -96,7 +106,7 @@ func (m *Message) CheckIntegrity(k *Key) bool {
 	}
 	h := hashers.Get().(*hasher)
 	defer hashers.Put(h)
-	return hmac.Equal(v, h.mac(h.sha1, k.sha1, m.Raw, m.integrity, m.integrity+attrHeader+len(v)))
+	return hmac.Equal(v, h.mac(h.sha1, &k.sha1, k.secret, m.Raw, m.integrity, m.integrity+attrHeader+len(v)))
 }
 
 // CheckIntegritySHA256 does the same for MESSAGE-INTEGRITY-SHA256. One that
@@ -109,7 +119,7 @@ func (m *Message) CheckIntegritySHA256(k *Key) bool {
 	}
 	h := hashers.Get().(*hasher)
 	defer hashers.Put(h)
-	sum := h.mac(h.sha256, k.sha256, m.Raw, m.integrity2, m.integrity2+attrHeader+len(v))
+	sum := h.mac(h.sha256, &k.sha256, k.secret, m.Raw, m.integrity2, m.integrity2+attrHeader+len(v))
 	return hmac.Equal(v, sum[:len(v)])
 }
 

@@ -146,7 +146,7 @@ func TestRFC8489B1(t *testing.T) {
 
 // macOf is mac with SHA-256 for a message that ends elsewhere than it says.
 func (h *hasher) macOf(k *Key, raw []byte, end int) []byte {
-	return h.mac(sha256.New(), k.sha256, raw, len(raw), end)
+	return h.mac(sha256.New(), &k.sha256, k.secret, raw, len(raw), end)
 }
 
 // The example of RFC 8489 Section 9.2.2.

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"sync/atomic"
 	"unsafe"
 
@@ -84,10 +85,12 @@ func Listen(network string, addr netip.AddrPort, o Options) (*Conn, error) {
 			ip = netip.IPv6Unspecified()
 		}
 	}
-	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_UDP)
-	if err != nil {
-		return fail(os.NewSyscallError("socket", err))
+	// Nothing here waits: the scheduler need not be told.
+	n, _, errno := unix.RawSyscall(unix.SYS_SOCKET, uintptr(family), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_UDP)
+	if errno != 0 {
+		return fail(os.NewSyscallError("socket", errno))
 	}
+	fd := int(n)
 	if family == unix.AF_INET6 {
 		only := 1
 		if dual {
@@ -104,15 +107,21 @@ func Listen(network string, addr netip.AddrPort, o Options) (*Conn, error) {
 			return fail(os.NewSyscallError("setsockopt", err))
 		}
 	}
-	if err := bind(fd, family, netip.AddrPortFrom(ip, addr.Port())); err != nil {
+	c := &Conn{local: netip.AddrPortFrom(ip, addr.Port())}
+	c.sys.fd, c.sys.family, c.sys.dual = fd, family, dual
+	var name sockaddr
+	size := c.sys.put(&name, c.local)
+	if _, _, errno := unix.RawSyscall(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&name)), uintptr(size)); errno != 0 {
 		unix.Close(fd)
-		return fail(os.NewSyscallError("bind", err))
+		return fail(os.NewSyscallError("bind", errno))
 	}
-	c, err := newSysConn(fd, o)
-	if err != nil {
-		unix.Close(fd)
-		return fail(err)
+	if addr.Port() == 0 { // the system has chosen one
+		if err := c.look(); err != nil {
+			unix.Close(fd)
+			return fail(err)
+		}
 	}
+	c.begin(o)
 	return c, nil
 }
 
@@ -126,25 +135,24 @@ func setsockopt(fd, level, name, value int) error {
 	return nil
 }
 
-func bind(fd, family int, addr netip.AddrPort) error {
-	if family == unix.AF_INET {
-		return unix.Bind(fd, &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()})
+// newSysConn makes a Conn of a socket that is bound.
+func newSysConn(fd int, o Options) (*Conn, error) {
+	c := &Conn{}
+	c.sys.fd = fd
+	if err := c.look(); err != nil {
+		return nil, err
 	}
-	return unix.Bind(fd, &unix.SockaddrInet6{Port: int(addr.Port()), ZoneId: zoneID(addr.Addr().Zone()), Addr: addr.Addr().As16()})
+	c.begin(o)
+	return c, nil
 }
 
-// newSysConn makes a Conn of a socket that is bound. Options that the kernel
-// lacks are left out.
-func newSysConn(fd int, o Options) (*Conn, error) {
-	sa, err := unix.Getsockname(fd)
-	if err != nil {
-		return nil, os.NewSyscallError("getsockname", err)
-	}
-	c := &Conn{}
+// look asks the system where the socket is bound.
+func (c *Conn) look() error {
 	s := &c.sys
-	s.fd = fd
-	s.users.Store(1)
-	set := func(level, name, value int) bool { return setsockopt(fd, level, name, value) == nil }
+	sa, err := unix.Getsockname(s.fd)
+	if err != nil {
+		return os.NewSyscallError("getsockname", err)
+	}
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:
 		s.family = unix.AF_INET
@@ -152,14 +160,33 @@ func newSysConn(fd int, o Options) (*Conn, error) {
 	case *unix.SockaddrInet6:
 		s.family = unix.AF_INET6
 		c.local = netip.AddrPortFrom(inZone(netip.AddrFrom16(sa.Addr), sa.ZoneId), uint16(sa.Port))
-		only, err := unix.GetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
+		only, err := unix.GetsockoptInt(s.fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
 		s.dual = err == nil && only == 0
 	default:
-		return nil, errors.New("udp: not an IP socket")
+		return errors.New("udp: not an IP socket")
 	}
-	// The kernel knows UDP_SEGMENT if it can say which one is set.
+	return nil
+}
+
+// canSegment reports whether the kernel knows UDP_SEGMENT: if it can say which
+// one is set.
+var canSegment = sync.OnceValue(func() bool {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.IPPROTO_UDP)
+	if err != nil {
+		return true // else sending finds out
+	}
+	defer unix.Close(fd)
 	_, err = unix.GetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_SEGMENT)
-	s.segments.Store(err == nil)
+	return err == nil
+})
+
+// begin sets the options of a socket that is bound. Those that the kernel lacks
+// are left out.
+func (c *Conn) begin(o Options) {
+	s := &c.sys
+	s.users.Store(1)
+	s.segments.Store(canSegment())
+	set := func(level, name, value int) bool { return setsockopt(s.fd, level, name, value) == nil }
 	if o.GRO {
 		set(unix.IPPROTO_UDP, unix.UDP_GRO, 1)
 	}
@@ -184,7 +211,6 @@ func newSysConn(fd int, o Options) (*Conn, error) {
 	if o.WriteBuffer > 0 && !set(unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, o.WriteBuffer) {
 		set(unix.SOL_SOCKET, unix.SO_SNDBUF, o.WriteBuffer)
 	}
-	return c, nil
 }
 
 // Wrap makes a Conn of a net.PacketConn and takes it over: close the Conn. Of

@@ -383,3 +383,38 @@ func FuzzControl(f *testing.F) {
 		_, _ = parseICMP(oob)
 	})
 }
+
+// A Loop that rests reads what came meanwhile at once, all of it, and goes on.
+func TestLoopRests(t *testing.T) {
+	c, err := Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0"), Options{})
+	require.NoError(t, err)
+	from, err := Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0"), Options{})
+	require.NoError(t, err)
+	defer from.Close()
+	const datagrams = 200
+	got, rests, all := 0, 0, make(chan struct{})
+	l := &Loop{Rest: func() time.Duration {
+		rests++
+		return 2 * time.Millisecond
+	}}
+	require.NoError(t, l.Add(c, HandlerFunc(func(ps []Packet) {
+		for i := range ps {
+			got += ps[i].Len()
+		}
+		if got == datagrams {
+			close(all)
+		}
+	})))
+	ended := make(chan error, 1)
+	go func() { ended <- l.Run() }()
+	for i := range datagrams {
+		require.NoError(t, from.WriteTo([]byte{byte(i)}, c.LocalAddr()))
+		if i%50 == 49 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	<-all
+	l.Do(func() { require.NotZero(t, rests) })
+	require.NoError(t, l.Close())
+	require.ErrorIs(t, <-ended, net.ErrClosed)
+}

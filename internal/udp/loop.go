@@ -20,6 +20,12 @@ type Loop struct {
 	// that it has returned last has come; a zero time is none. It may be late
 	// by a millisecond, and more when the machine is busy.
 	Tick func(now time.Time) (next time.Time)
+	// Rest, if set, is called when something was read, and returns for how long
+	// nothing is to be: what comes meanwhile waits in the kernel, and is read
+	// together. It trades delay for CPU, for to be woken costs much more than to
+	// read a packet. Tick rests too. It has an effect where Linux's calls are
+	// used.
+	Rest func() time.Duration
 
 	turn sync.Mutex // held while callbacks run
 	next time.Time  // of Tick; guarded by turn

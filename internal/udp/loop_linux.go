@@ -91,10 +91,11 @@ func (l *Loop) addSys(c *Conn, h Handler) error {
 	c.sys.slot = i
 	c.sys.loop.Store(l)
 	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i), Pad: int32(p.age)}
-	if err := unix.EpollCtl(s.ep, unix.EPOLL_CTL_ADD, c.sys.fd, &ev); err != nil {
+	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(s.ep), unix.EPOLL_CTL_ADD, uintptr(c.sys.fd), uintptr(unsafe.Pointer(&ev)), 0, 0)
+	if errno != 0 {
 		c.sys.loop.Store(nil)
 		s.release(i)
-		return os.NewSyscallError("epoll_ctl", err)
+		return os.NewSyscallError("epoll_ctl", errno)
 	}
 	return nil
 }
@@ -232,8 +233,40 @@ func (l *Loop) runSys(must bool) error {
 				_ = s.file.SetReadDeadline(next) // fails when closed, as Read then does
 			}
 		}
+		rest := time.Duration(0)
+		if l.Rest != nil && len(s.ready) > 0 && !s.more() {
+			rest = l.Rest()
+		}
 		l.turn.Unlock()
 		must = false
+		if rest > 0 {
+			l.listen(0)
+			time.Sleep(rest)
+			l.listen(unix.EPOLLIN)
+		}
+	}
+}
+
+// more reports whether a socket of this round had as much as it was asked for.
+func (s *sysLoop) more() bool {
+	for _, p := range s.slots {
+		if p.last == s.round && p.full {
+			return true
+		}
+	}
+	return false
+}
+
+// listen says what the sockets are to be waited for. As long as that is
+// nothing, packets wake up nobody.
+func (l *Loop) listen(events uint32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, p := range l.sys.slots {
+		if p.c != nil && p.c.sys.acquire() {
+			_ = unix.EpollCtl(l.sys.ep, unix.EPOLL_CTL_MOD, p.c.sys.fd, &unix.EpollEvent{Events: events, Fd: int32(i), Pad: int32(p.age)}) // as when it was added
+			p.c.sys.release()
+		}
 	}
 }
 
@@ -282,6 +315,9 @@ func (l *Loop) readReady(r *reading) {
 		}
 	}
 	in := r.slot.reads(s.round)
+	if l.Rest != nil { // much waits, and what does not come at once comes late
+		in, r.slot.in = windows, windows
+	}
 	if len(s.arena)-s.off < in*window {
 		l.flush()
 		s.off = 0

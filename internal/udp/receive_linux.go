@@ -48,6 +48,15 @@ func (r *receiver) receive(fd, n int) (int, syscall.Errno) {
 		h.Namelen = sizeInet6
 		h.SetControllen(receiveControl)
 	}
+	if n == 1 { // less to do for the kernel
+		m := &r.msgs[0]
+		size, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&m.hdr)), unix.MSG_DONTWAIT)
+		if errno != 0 {
+			return 0, errno
+		}
+		m.len = uint32(size)
+		return 1, 0
+	}
 	got, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&r.msgs[0])), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
 	if errno != 0 {
 		return 0, errno

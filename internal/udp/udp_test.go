@@ -543,3 +543,26 @@ func TestDatagrams(t *testing.T) {
 		}
 	}
 }
+
+// The first Tick needs no packet to come before it.
+func TestFirstTick(t *testing.T) {
+	for range 50 {
+		ticked := make(chan struct{}, 1)
+		l := &Loop{Tick: func(time.Time) time.Time {
+			ticked <- struct{}{}
+			return time.Time{}
+		}}
+		c, err := Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0"), Options{})
+		require.NoError(t, err)
+		require.NoError(t, l.Add(c, HandlerFunc(func([]Packet) {})))
+		done := make(chan error, 1)
+		go func() { done <- l.Run() }()
+		select {
+		case <-ticked:
+		case <-time.After(10 * time.Second):
+			t.Fatal("no Tick")
+		}
+		require.NoError(t, l.Close())
+		require.ErrorIs(t, <-done, net.ErrClosed)
+	}
+}

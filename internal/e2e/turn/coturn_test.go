@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -315,19 +316,20 @@ func exchange(t testing.TB, conn *turn.PacketConn, to netip.AddrPort, count, siz
 	}
 }
 
-// stream sends bytes to an echo and wants them back.
+// stream sends bytes to an echo and wants them back, so many at a time as fit
+// in what is on the way: coturn stops reading one side while the other is full,
+// and two that are wait for each other.
 func stream(t testing.TB, c net.Conn, size int) {
 	t.Helper()
+	require.NoError(t, c.SetDeadline(time.Now().Add(live)))
 	sent := bytes.Repeat([]byte("0123456789abcde\n"), size/16)
-	failed := make(chan error, 1)
-	go func() {
-		_, err := c.Write(sent)
-		failed <- err
-	}()
-	require.NoError(t, c.SetReadDeadline(time.Now().Add(live)))
-	got := make([]byte, len(sent))
-	n, err := io.ReadFull(c, got)
-	require.NoError(t, err, "after %d bytes", n)
-	require.NoError(t, <-failed)
+	got := make([]byte, 0, len(sent))
+	for chunk := range slices.Chunk(sent, 16<<10) {
+		_, err := c.Write(chunk)
+		require.NoError(t, err)
+		n, err := io.ReadFull(c, got[len(got):len(got)+len(chunk)])
+		require.NoError(t, err, "after %d bytes", len(got)+n)
+		got = got[:len(got)+n]
+	}
 	require.True(t, bytes.Equal(sent, got))
 }

@@ -2,7 +2,6 @@ package turn
 
 import (
 	"flag"
-	"fmt"
 	"net/netip"
 	"os"
 	"sync/atomic"
@@ -18,22 +17,8 @@ var lab *peer.Lab
 func TestMain(m *testing.M) {
 	flag.Parse()
 	enter()
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	var err error
-	if lab, err = peer.NewLab(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer lab.Close()
 	// Nearly all of the time the clients wait, for seconds of their own choice.
-	if err := flag.Set("test.parallel", "24"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return m.Run()
+	os.Exit(peer.Main(m, &lab, 24))
 }
 
 // live is how long anything may take that happens at once on an idle machine.

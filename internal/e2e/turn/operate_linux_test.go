@@ -301,3 +301,21 @@ func TestStatsdb(t *testing.T) {
 	}, got)
 	require.ErrorIs(t, c.Get(t.Context(), key+"/status").Err(), redis.Nil)
 }
+
+// GHSA "psd" of coturn: an operator's command that wrote to any file. No request
+// of the API names one.
+func TestGHSA_psd_NoFileIsNamedByTheAPI(t *testing.T) {
+	t.Parallel()
+	at := newAddr(t)
+	admin, token := "http://"+at.String()+":8080", "a secret of the admin"
+	startServerAt(t, at, "-user", "user:pass", "-realm", "example.org", "-admin", at.String()+":8080", "-admin-token", token)
+	file := filepath.Join(t.TempDir(), "written")
+	for _, name := range []string{"file", "path", "logFile", "log-file", "cert", "key", "config"} {
+		status, _ := call(t, "PATCH", admin+"/policy", token, fmt.Sprintf("{%q: %q}", name, file))
+		require.Equal(t, http.StatusBadRequest, status, name)
+	}
+	for _, path := range []string{"/drain", "/certificates", "/users/..%2f..%2fbob", "/sessions/..%2f1"} {
+		_, _ = call(t, "PUT", admin+path+"?file="+file, token, fmt.Sprintf(`{"password": "x", "file": %q}`, file))
+	}
+	require.NoFileExists(t, file)
+}

@@ -67,11 +67,11 @@ func TestServerRefuses(t *testing.T) {
 		args []string
 		says string
 	}{
-		"no credentials":     {nil, "no credentials"},
-		"a TLS port, no key": {[]string{"-user", "a:b", "-tls", "127.0.0.1:5349"}, "-cert"},
-		"no such file":       {[]string{"-user", "a:b", "-config", conf}, conf},
-		"a stray argument":   {[]string{"-user", "a:b", "x"}, "x"},
-		"API without token":  {[]string{"-user", "a:b", "-admin", "127.0.0.1:1"}, "-admin-token"},
+		"no credentials":                  {nil, "no credentials"},
+		"a TLS port, no key":              {[]string{"-user", "a:b", "-tls", "127.0.0.1:5349"}, "-cert"},
+		"no such file":                    {[]string{"-user", "a:b", "-config", conf}, conf},
+		"a stray argument":                {[]string{"-user", "a:b", "x"}, "x"},
+		"CVE-2018-4059 API without token": {[]string{"-user", "a:b", "-admin", "127.0.0.1:1"}, "-admin-token"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, log, err := peer.Try(t, live, exe, c.args...)

@@ -1,7 +1,6 @@
 package turndb
 
 import (
-	"fmt"
 	"os"
 	"testing"
 
@@ -13,15 +12,7 @@ import (
 // lab holds the programs that the tests share.
 var lab *peer.Lab
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	var err error
-	if lab, err = peer.NewLab(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer lab.Close()
+func TestMain(m *testing.M) {
 	logging.Disable() // of databases that the tests stop
-	return m.Run()
+	os.Exit(peer.Main(m, &lab, 2))
 }

@@ -30,8 +30,9 @@ func TestDatabases(t *testing.T) {
 			t.Run("coturn's sample", func(t *testing.T) { testSample(t, s) })
 			t.Run("coturn's turnadmin", func(t *testing.T) { testForeign(t, s) })
 			t.Run("our turnadmin", func(t *testing.T) { testOurs(t, s) })
-			t.Run("hostile names", func(t *testing.T) { testHostile(t, s) })
+			t.Run("CVE-2018-4056 and GHSA-v8hj-2xx7-xmp5 hostile names", func(t *testing.T) { testHostile(t, s) })
 			t.Run("rows that are none", func(t *testing.T) { testBroken(t, s) })
+			t.Run("media users", func(t *testing.T) { testMedia(t, s) })
 			t.Run("down", func(t *testing.T) { testDown(t, s) }) // the last: it stops the server
 		})
 	}
