@@ -31,6 +31,7 @@ type Hub struct {
 	streams  map[string]*Stream
 	awaited  map[string]*arrival // names that somebody waits for
 	fetches  map[string]*fetch
+	declared map[string]*Declaration // values are never modified
 	events   events.Bus[Event]
 	sessions sessionTable
 }
@@ -68,6 +69,11 @@ type PublishOptions struct {
 
 	Session *Session // counted and closed by the caller; nil: none
 
+	// OnKeyRequest, if set, is called from a goroutine of a reader that can't
+	// go on without a key frame, which the peer can be asked for (WebRTC). It
+	// must not block, and bounds how often it asks.
+	OnKeyRequest func()
+
 	// OnEvict is called once, from a goroutine of its own, when somebody else
 	// ends the publisher (ErrReplaced, ErrKicked, ErrClosed): close the
 	// peer's connection there.
@@ -94,6 +100,11 @@ func (h *Hub) Publish(ctx context.Context, key string, o *PublishOptions) (*Publ
 		return nil, ErrClosed
 	}
 	if s := h.streams[key]; s != nil {
+		if d := h.declared[key]; d != nil && d.Replace && !o.Replace {
+			replacing := *o
+			replacing.Replace = true
+			o = &replacing
+		}
 		if p, err := s.takeOver(o); !errors.Is(err, errEnded) {
 			return p, err
 		}

@@ -11,6 +11,7 @@ type Publisher struct {
 	stream  *Stream
 	session *Session
 	onEvict func(error)
+	onKey   func()
 	jitter  Jitter
 	mix     *mixer
 
@@ -20,7 +21,7 @@ type Publisher struct {
 }
 
 func newPublisher(s *Stream, o *PublishOptions) *Publisher {
-	p := &Publisher{stream: s, session: o.Session, onEvict: o.OnEvict, jitter: o.Jitter}
+	p := &Publisher{stream: s, session: o.Session, onEvict: o.OnEvict, onKey: o.OnKeyRequest, jitter: o.Jitter}
 	if o.MixCorrect {
 		p.mix = &mixer{}
 	}

@@ -28,6 +28,15 @@ type SessionInfo struct {
 	Remote   netip.AddrPort    `json:"remote"`
 	Started  time.Time         `json:"started"` // OpenSession fills it in if zero
 	Labels   map[string]string `json:"labels,omitempty"`
+
+	// What the peer asked for, as in auth.Request. A peer's query may hold its
+	// secrets, so that none of this goes where sessions are listed by themselves.
+	VHost    string `json:"-"`
+	App      string `json:"-"`
+	Name     string `json:"-"`
+	RawQuery string `json:"-"`
+	TCURL    string `json:"-"`
+	PageURL  string `json:"-"`
 }
 
 // SessionStats are the figures of a session at one moment.
@@ -54,6 +63,7 @@ type Session struct {
 	mu          sync.Mutex
 	kicked      bool
 	closed      bool
+	onClose     func() // of OnClose
 	older, last sample // for BitRate
 }
 
@@ -186,6 +196,29 @@ func (s *Session) Stats() SessionStats {
 	return st
 }
 
+// Bytes returns how much media was received and sent so far.
+func (s *Session) Bytes() uint64 {
+	if s == nil {
+		return 0
+	}
+	return s.in.Load() + s.out.Load()
+}
+
+// OnClose has f called once when the session is closed, at once if it is. f must
+// not block; a second one takes the place of the first.
+func (s *Session) OnClose(f func()) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	closed := s.closed
+	s.onClose = f
+	s.mu.Unlock()
+	if closed {
+		f()
+	}
+}
+
 // Kick ends the peer's connection with err, ErrKicked if nil, and reports
 // whether it was this call that did.
 func (s *Session) Kick(err error) bool {
@@ -213,11 +246,14 @@ func (s *Session) Close(err error) {
 		return
 	}
 	s.mu.Lock()
-	closed := s.closed
+	closed, after := s.closed, s.onClose
 	s.closed = true
 	s.mu.Unlock()
 	if closed {
 		return
+	}
+	if after != nil {
+		after()
 	}
 	s.hub.sessions.mu.Lock()
 	if s.hub.sessions.all[s.info.ID] == s {

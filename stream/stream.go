@@ -71,6 +71,17 @@ func (s *Stream) Publishing() bool {
 	return s.publisher != nil
 }
 
+// RequestKey asks the publisher for a key frame, if it can be asked
+// (PublishOptions.OnKeyRequest).
+func (s *Stream) RequestKey() {
+	s.mu.Lock()
+	p := s.publisher
+	s.mu.Unlock()
+	if p != nil && p.onKey != nil {
+		p.onKey()
+	}
+}
+
 // End ends the stream, its publisher with err (ErrClosed if nil), and its
 // readers with io.EOF once they have read what there is. It does not wait for
 // them.
