@@ -33,6 +33,10 @@ type Request struct {
 	Remote   netip.AddrPort // canonical (never IPv4-mapped); zero if the transport has none
 	TLS      *tls.ConnectionState
 
+	// Session is the ID that the session will have, if there will be one. It is
+	// not the peer's to choose.
+	Session string
+
 	Stream string // hub key: "app/name", with "vhost/" before it unless it is the default vhost
 	VHost  string // "" is the default vhost
 	App    string // may have several segments

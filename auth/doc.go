@@ -15,6 +15,12 @@
 // *Redirect, which sends the peer to another server, and any other error, which
 // refuses. The peer never learns the text of an error.
 //
+// Authorizers compose: Any takes the first that allows, All what each of them
+// does, ByAction and ByStream choose. Tokens, SignedURLs and ClientCert are
+// here, with Addresses, Origins and Throttle, which restrict; passwords, JSON
+// Web Tokens, databases and web services are packages below. Package limit
+// bounds what those take who may, audit writes down who may not.
+//
 // Secrets that the peer sent are in the Request. Those that it only proved to
 // know, as TURN and SRT peers do, are checked by Request.Proof: look the
 // secret up and ask.

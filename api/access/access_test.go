@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/runnel-media/runnel/auth"
+	"github.com/runnel-media/runnel/auth/audit"
 )
 
 const secret = "0123456789abcdef0123"
@@ -287,4 +288,58 @@ func ExampleGate() {
 	// Output:
 	// <nil>
 	// 200 figures
+}
+
+// events is a Sink that keeps them.
+type events struct{ list chan audit.Event }
+
+func (e events) Write(_ context.Context, ev *audit.Event) error {
+	e.list <- *ev
+	return nil
+}
+
+// TestTrail: calls, refusals and failures are in the trail, with who and from
+// where, and without the token.
+func TestTrail(t *testing.T) {
+	sink := events{make(chan audit.Event, 100)}
+	quiet := slog.New(slog.DiscardHandler)
+	trail := &audit.Trail{Sinks: []audit.Sink{sink}, Log: quiet}
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan error)
+	go func() { ran <- trail.Run(ctx) }()
+	g := &Gate{Auth: Tokens{mustParse(t, "viewer:"+secret)}, Log: quiet, Trail: trail}
+	h := g.Guard(Viewer, http.NotFoundHandler())
+	call := func(token, origin string) {
+		r := request("GET", "http://x/api/v2/streams?token="+secret, "192.0.2.1:5")
+		r.TLS = &tls.ConnectionState{}
+		if token != "" {
+			r.Header.Set("Authorization", "Bearer "+token)
+		}
+		if origin != "" {
+			r.Method = "DELETE"
+			r.Header.Set("Origin", origin)
+		}
+		h.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	call(secret, "")
+	call("wrong", "")
+	call(secret, "https://evil.example")
+	r := request("DELETE", "https://x/api/v2/streams/a", "192.0.2.1:5", "Authorization", "Bearer "+secret)
+	r.TLS = &tls.ConnectionState{}
+	_, no := g.Admit(httptest.NewRecorder(), r, Operator)
+	require.Equal(t, 403, no.Status)
+	var got []string
+	for range 4 {
+		e := <-sink.list
+		got = append(got, fmt.Sprint(e.Kind, " ", e.Result, " ", e.User, " ", e.From, " ", e.Action, " ", e.Target, " ", e.Status))
+		require.NotContains(t, fmt.Sprint(e), secret)
+	}
+	cancel()
+	<-ran
+	require.Equal(t, []string{
+		"call allowed viewer 192.0.2.1:5 GET /api/v2/streams 200",
+		"auth denied  192.0.2.1:5 GET /api/v2/streams 401",
+		"policy denied  192.0.2.1:5 DELETE /api/v2/streams 403",
+		"policy denied viewer 192.0.2.1:5 DELETE /api/v2/streams/a 403",
+	}, got)
 }

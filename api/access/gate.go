@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/runnel-media/runnel/auth"
+	"github.com/runnel-media/runnel/auth/audit"
+	"github.com/runnel-media/runnel/internal/attempts"
 )
 
 // A Gate lets requests in. Its fields must not change once it is in use; its
@@ -20,7 +22,8 @@ import (
 type Gate struct {
 	// Auth decides, with auth.Admin as action. nil: only this machine is let
 	// in, as admin: the connection comes from a loopback address, Host names
-	// one, and no header says that a proxy passed the request on.
+	// one, and no header says that a proxy passed the request on. An Authorizer
+	// with a method Empty() bool counts as nil while that reports true.
 	Auth auth.Authorizer
 	// Insecure takes credentials over plain HTTP from other machines too.
 	// Without it they must come by TLS.
@@ -32,10 +35,11 @@ type Gate struct {
 	// pages may call. None: CORS is off.
 	Origins []string
 	Log     *slog.Logger // the audit: every change and refusal at Info and Warn, every look at Debug; nil: slog.Default()
+	Trail   *audit.Trail // gets every call and refusal too, looks included; may be nil
 
-	setup    sync.Once
-	cross    *http.CrossOriginProtection
-	attempts throttle
+	setup sync.Once
+	cross *http.CrossOriginProtection
+	wrong attempts.Counter
 }
 
 // A Caller is who was let in.
@@ -50,6 +54,29 @@ type Caller struct {
 type Refusal struct {
 	Status int
 	Detail string
+}
+
+// After so many wrong credentials within the time a source has to wait.
+const (
+	maxAttempts  = 20
+	attemptsTime = time.Minute
+)
+
+// event is the refusal of a request as the Trail has it. c is nil if it is not
+// known who asks.
+func (no *Refusal) event(r *http.Request, from netip.AddrPort, c *Caller) audit.Event {
+	e := audit.Event{Kind: audit.Policy, From: from, Action: r.Method, Protocol: "http", Target: r.URL.Path,
+		Result: audit.Denied, Status: no.Status, Reason: no.Detail}
+	switch no.Status {
+	case http.StatusUnauthorized:
+		e.Kind = audit.Auth
+	case http.StatusServiceUnavailable:
+		e.Kind, e.Result = audit.Auth, audit.Failed
+	}
+	if c != nil {
+		e.User, e.Role = c.User, c.Role.String()
+	}
+	return e
 }
 
 // maxCredential bounds the Authorization header.
@@ -67,8 +94,10 @@ func (g *Gate) Admit(w http.ResponseWriter, r *http.Request, need Role) (*Caller
 	if no != nil {
 		from := source(r)
 		g.log().Warn("api: refused", "from", from, "method", r.Method, "path", r.URL.Path, "status", no.Status, "why", no.Detail)
+		g.Trail.Record(no.event(r, from, c))
+		return nil, no
 	}
-	return c, no
+	return c, nil
 }
 
 func (g *Gate) admit(w http.ResponseWriter, r *http.Request, need Role) (*Caller, *Refusal) {
@@ -81,7 +110,7 @@ func (g *Gate) admit(w http.ResponseWriter, r *http.Request, need Role) (*Caller
 		return nil, no
 	}
 	if c.Role < need {
-		return nil, &Refusal{http.StatusForbidden, "this takes the role " + need.String() + ", yours is " + c.Role.String()}
+		return c, &Refusal{http.StatusForbidden, "this takes the role " + need.String() + ", yours is " + c.Role.String()}
 	}
 	return c, nil
 }
@@ -115,13 +144,13 @@ func (g *Gate) checkOrigin(r *http.Request) *Refusal {
 
 func (g *Gate) identify(w http.ResponseWriter, r *http.Request) (*Caller, *Refusal) {
 	from := source(r)
-	if g.Auth == nil {
+	if g.empty() {
 		if why := notLocal(r, from); why != "" {
 			return nil, &Refusal{http.StatusForbidden, "no credentials are configured, so that only this machine may call: " + why}
 		}
 		return &Caller{User: "local", Role: Admin, From: from}, nil
 	}
-	if g.attempts.tired(from.Addr()) {
+	if g.wrong.Count(from.Addr(), attemptsTime) >= maxAttempts {
 		w.Header().Set("Retry-After", "60")
 		return nil, &Refusal{http.StatusTooManyRequests, "too many wrong credentials"}
 	}
@@ -137,7 +166,7 @@ func (g *Gate) identify(w http.ResponseWriter, r *http.Request) (*Caller, *Refus
 			g.log().Error("api: authorizer", "err", err)
 			return nil, &Refusal{http.StatusServiceUnavailable, "credentials cannot be checked now"}
 		case given:
-			g.attempts.failed(from.Addr())
+			g.wrong.Add(from.Addr(), attemptsTime)
 		}
 		challenge := "Bearer"
 		if g.Basic {
@@ -154,6 +183,12 @@ func (g *Gate) identify(w http.ResponseWriter, r *http.Request) (*Caller, *Refus
 		c.Role, _ = ParseRole(name) // an unknown one may do nothing
 	}
 	return c, nil
+}
+
+// empty reports whether there are no credentials that anybody could send.
+func (g *Gate) empty() bool {
+	e, ok := g.Auth.(interface{ Empty() bool })
+	return g.Auth == nil || ok && e.Empty()
 }
 
 // credentials fills in what the request says of itself, and reports whether
@@ -221,6 +256,15 @@ func (g *Gate) Audit(r *http.Request, c *Caller, status int, more ...any) {
 	}
 	args := []any{"by", c.User, "role", c.Role.String(), "from", c.From, "method", r.Method, "path", r.URL.Path, "status", status}
 	g.log().Log(r.Context(), level, "api", append(args, more...)...)
+	e := audit.Event{Kind: audit.Call, User: c.User, Role: c.Role.String(), From: c.From, Action: r.Method, Protocol: "http",
+		Target: r.URL.Path, Result: audit.Allowed, Status: status}
+	switch {
+	case status >= 500:
+		e.Result = audit.Failed
+	case status >= 400:
+		e.Result = audit.Denied
+	}
+	g.Trail.Record(e)
 }
 
 // CORS answers a preflight of the configured origins, in which case it reports

@@ -33,7 +33,12 @@ const (
 // not more than once in ten seconds. Redirects are not followed. Its fields
 // are set before it is used.
 type JWKS struct {
-	URL     string
+	URL string
+	// Issuer has the URL be found by OpenID Connect Discovery 1.0, each time that
+	// the set is fetched; URL is to be empty then. It is the issuer's name as it
+	// stands in its tokens: set Authorizer.Issuer to it too. Its keys must come
+	// by HTTPS, unless the issuer itself is an http URL.
+	Issuer  string
 	Keep    time.Duration // how long a set is good; DefaultKeep if zero
 	Stale   time.Duration // how long while it can't be fetched again; DefaultStale if zero
 	Timeout time.Duration // of fetching; DefaultTimeout if zero
@@ -105,11 +110,27 @@ func (j *JWKS) fetch(ctx context.Context, done chan struct{}) {
 func (j *JWKS) get(ctx context.Context) ([]Key, error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(j.Timeout, DefaultTimeout))
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, j.URL, nil)
-	if err != nil {
-		return nil, fmt.Errorf("jwtauth: %w", withoutURL(err))
+	at := j.URL
+	if j.Issuer != "" {
+		var err error
+		if at, err = j.discover(ctx); err != nil {
+			return nil, err
+		}
 	}
-	req.Header.Set("Accept", "application/jwk-set+json, application/json")
+	b, err := j.read(ctx, at, "application/jwk-set+json, application/json")
+	if err != nil {
+		return nil, fmt.Errorf("jwtauth: fetching keys: %w", err)
+	}
+	return ParseJWKS(b)
+}
+
+// read returns what is at a URL.
+func (j *JWKS) read(ctx context.Context, at, accept string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
+	if err != nil {
+		return nil, withoutURL(err)
+	}
+	req.Header.Set("Accept", accept)
 	client := http.Client{}
 	if j.Client != nil {
 		client = *j.Client
@@ -117,20 +138,17 @@ func (j *JWKS) get(ctx context.Context) ([]Key, error) {
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	res, err := client.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("jwtauth: fetching keys: %w", withoutURL(err))
+		return nil, withoutURL(err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("jwtauth: fetching keys: status %d", res.StatusCode)
+		return nil, fmt.Errorf("status %d", res.StatusCode)
 	}
 	b, err := io.ReadAll(io.LimitReader(res.Body, maxSet+1))
-	if err != nil {
-		return nil, fmt.Errorf("jwtauth: fetching keys: %w", err)
+	if err == nil && len(b) > maxSet {
+		err = fmt.Errorf("more than %d bytes", maxSet)
 	}
-	if len(b) > maxSet {
-		return nil, fmt.Errorf("jwtauth: a set of keys of more than %d bytes", maxSet)
-	}
-	return ParseJWKS(b)
+	return b, err
 }
 
 // withoutURL takes the URL, which may hold a secret, out of an error.

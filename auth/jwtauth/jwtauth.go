@@ -69,7 +69,7 @@ func (a *Authorizer) Authorize(ctx context.Context, r *auth.Request) (*auth.Gran
 	if err != nil {
 		return nil, err
 	}
-	if !rights.allow(r) || r.Proof != nil && !r.Proof(auth.Secret{Plain: TURNPassword(a.TURNSecret, token)}) {
+	if !rights.Allow(r) || r.Proof != nil && !r.Proof(auth.Secret{Plain: TURNPassword(a.TURNSecret, token)}) {
 		return nil, auth.ErrDenied
 	}
 	expires, err := claims.GetExpirationTime()

@@ -8,16 +8,8 @@ import (
 	"github.com/runnel-media/runnel/auth"
 )
 
-// Rights are what a token allows.
-type Rights struct {
-	// User is who it is; "": the claim "sub".
-	User string
-	// Patterns say of each action for which streams it is allowed: hub keys, or
-	// realms of auth.Relay. Actions that are not about either want "**".
-	Patterns map[auth.Action][]string
-	Limits   auth.Limits
-	Labels   map[string]string
-}
+// Rights are what a token allows. User, if empty, is the claim "sub".
+type Rights = auth.Rights
 
 // everything is the pattern that matches it.
 const everything = "**"
@@ -86,42 +78,5 @@ func patterns(v any) ([]string, error) {
 	return nil, errors.New("neither true, false nor patterns")
 }
 
-// allow reports whether the rights cover a request.
-func (r *Rights) allow(req *auth.Request) bool {
-	about := req.Stream
-	if req.Action == auth.Relay {
-		about = req.Realm
-	}
-	for _, p := range r.Patterns[req.Action] {
-		if p == everything || len(p) <= maxPattern && about != "" && Match(p, about) {
-			return true
-		}
-	}
-	return false
-}
-
-// Match reports whether a pattern matches a name. In a pattern * stands for
-// any characters but "/", ** for any. It takes time in proportion to the
-// product of the two lengths, whatever the pattern.
-func Match(pattern, name string) bool {
-	// reach[j]: what was read of the pattern matches name[:j].
-	reach := make([]bool, len(name)+1)
-	reach[0] = true
-	for i := 0; i < len(pattern); i++ {
-		if pattern[i] != '*' {
-			for j := len(name); j > 0; j-- {
-				reach[j] = reach[j-1] && name[j-1] == pattern[i]
-			}
-			reach[0] = false
-			continue
-		}
-		across := i+1 < len(pattern) && pattern[i+1] == '*'
-		if across {
-			i++
-		}
-		for j := 1; j <= len(name); j++ {
-			reach[j] = reach[j] || reach[j-1] && (across || name[j-1] != '/')
-		}
-	}
-	return reach[len(name)]
-}
+// Match is auth.Match.
+func Match(pattern, name string) bool { return auth.Match(pattern, name) }

@@ -10,18 +10,15 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"net/url"
 	"sync"
 	"time"
 
 	"github.com/runnel-media/runnel/auth"
+	"github.com/runnel-media/runnel/internal/callback"
 )
 
 // DefaultTimeout is how long a question may take if Authorizer.Timeout is zero.
 const DefaultTimeout = 3 * time.Second
-
-// maxAnswer bounds the body of an answer.
-const maxAnswer = 64 << 10
 
 // maxConns is how many connections to the service an Authorizer has at most;
 // questions beyond wait for one.
@@ -60,7 +57,7 @@ func (a *Authorizer) Authorize(ctx context.Context, r *auth.Request) (*auth.Gran
 func (a *Authorizer) post(ctx context.Context, body []byte) (*Answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.URL, bytes.NewReader(body))
 	if err != nil {
-		return nil, fmt.Errorf("webhook: %w", withoutURL(err))
+		return nil, fmt.Errorf("webhook: %w", callback.WithoutURL(err))
 	}
 	maps.Copy(req.Header, a.Header)
 	req.Header.Set("Content-Type", "application/json")
@@ -71,7 +68,7 @@ func (a *Authorizer) post(ctx context.Context, body []byte) (*Answer, error) {
 	a.once.Do(a.start)
 	res, err := a.client.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("webhook: %w", withoutURL(err))
+		return nil, fmt.Errorf("webhook: %w", callback.WithoutURL(err))
 	}
 	defer res.Body.Close()
 	switch {
@@ -82,12 +79,12 @@ func (a *Authorizer) post(ctx context.Context, body []byte) (*Answer, error) {
 	case res.StatusCode != http.StatusOK:
 		return nil, fmt.Errorf("webhook: status %d", res.StatusCode)
 	}
-	b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	b, err := io.ReadAll(io.LimitReader(res.Body, callback.MaxAnswer+1))
 	if err != nil {
 		return nil, fmt.Errorf("webhook: reading the answer: %w", err)
 	}
-	if len(b) > maxAnswer {
-		return nil, fmt.Errorf("webhook: the answer has more than %d bytes", maxAnswer)
+	if len(b) > callback.MaxAnswer {
+		return nil, fmt.Errorf("webhook: the answer has more than %d bytes", callback.MaxAnswer)
 	}
 	var answer Answer
 	if json.Unmarshal(b, &answer) != nil { // its error may quote a password
@@ -96,26 +93,4 @@ func (a *Authorizer) post(ctx context.Context, body []byte) (*Answer, error) {
 	return &answer, nil
 }
 
-func (a *Authorizer) start() {
-	a.client = &http.Client{}
-	if a.Client != nil {
-		*a.client = *a.Client
-	}
-	if a.client.Transport == nil {
-		if t, ok := http.DefaultTransport.(*http.Transport); ok {
-			t = t.Clone()
-			t.MaxConnsPerHost, t.MaxIdleConnsPerHost = maxConns, maxConns
-			t.MaxResponseHeaderBytes = maxAnswer
-			a.client.Transport = t
-		}
-	}
-	a.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-}
-
-// withoutURL takes the URL, which may hold a secret, out of an error.
-func withoutURL(err error) error {
-	if u := (*url.Error)(nil); errors.As(err, &u) {
-		return u.Err
-	}
-	return err
-}
+func (a *Authorizer) start() { a.client = callback.Client(a.Client, maxConns) }
