@@ -73,33 +73,31 @@ func BenchmarkRecord(b *testing.B) {
 	bubble := func(b *testing.B, name string, setup func(*testing.T) *Recorder) {
 		b.Run(name, func(b *testing.B) {
 			measure(b, func() {
-				testing.RunTests(func(string, string) (bool, error) { return true, nil }, []testing.InternalTest{{Name: "x", F: func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
-						r := setup(t)
-						if r == nil {
-							hub := &stream.Hub{}
-							publish(t, hub)
-							hub.Close()
-							return
-						}
-						ran := make(chan error, 1)
-						go func() { ran <- r.Run(t.Context()) }()
-						synctest.Wait()
-						publish(t, r.Hub)
-						r.Hub.Close()
-						<-ran
-						if _, err := os.Stat(source); err != nil && r.Format == MP4 {
-							out, err := os.Create(source)
-							require.NoError(t, err)
-							in, err := r.Storage.Open(t.Context(), "a.mp4")
-							require.NoError(t, err)
-							_, err = io.Copy(out, in)
-							require.NoError(t, err)
-							in.Close()
-							out.Close()
-						}
-					})
-				}}})
+				inBubble(func(t *testing.T) {
+					r := setup(t)
+					if r == nil {
+						hub := &stream.Hub{}
+						publish(t, hub)
+						hub.Close()
+						return
+					}
+					ran := make(chan error, 1)
+					go func() { ran <- r.Run(t.Context()) }()
+					synctest.Wait()
+					publish(t, r.Hub)
+					r.Hub.Close()
+					<-ran
+					if _, err := os.Stat(source); err != nil && r.Format == MP4 {
+						out, err := os.Create(source)
+						require.NoError(t, err)
+						in, err := r.Storage.Open(t.Context(), "a.mp4")
+						require.NoError(t, err)
+						_, err = io.Copy(out, in)
+						require.NoError(t, err)
+						in.Close()
+						out.Close()
+					}
+				})
 			})
 		})
 	}

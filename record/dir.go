@@ -135,11 +135,15 @@ func (d *Dir) Create(ctx context.Context, name string) (stream.StorageWriter, er
 	return &dirWriter{dir: d, root: root, ctx: ctx, f: f, temp: temp, name: name}, nil
 }
 
+// pruneRetries is how often a directory is made again that was pruned meanwhile.
+const pruneRetries = 100
+
 // mkdir makes a directory and those above it, again if one of them was empty and a
-// Remove has pruned it meanwhile.
+// Remove has pruned it meanwhile: MkdirAll may have seen that it was there, and then
+// that it was not.
 func (d *Dir) mkdir(root *os.Root, dir string) (err error) {
-	for range 10 {
-		if err = root.MkdirAll(dir, d.dirMode()); !errors.Is(err, fs.ErrNotExist) {
+	for range pruneRetries {
+		if err = root.MkdirAll(dir, d.dirMode()); !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
 			break
 		}
 	}
@@ -341,12 +345,12 @@ func (w *dirWriter) Close() error {
 
 // move puts the file into its place.
 func (w *dirWriter) move() (err error) {
-	for range 10 {
+	for range pruneRetries {
 		if err = w.root.Rename(w.temp, w.name); !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
 		// The directory was empty, and a Remove has pruned it.
-		if err = w.dir.mkdir(w.root, path.Dir(w.name)); err != nil {
+		if err := w.dir.mkdir(w.root, path.Dir(w.name)); err != nil {
 			return err
 		}
 	}

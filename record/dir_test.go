@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -160,4 +161,27 @@ func ExampleDir() {
 		fmt.Println(info.Name, info.Size, err)
 	}
 	// Output: live/cam/index.m3u8 8 <nil>
+}
+
+// Several write into a directory that comes and goes with what they write.
+func TestDirPrunedMeanwhile(t *testing.T) {
+	d := &record.Dir{Path: t.TempDir()}
+	defer d.Close()
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			name := fmt.Sprintf("live/cam/%d", i)
+			for range 100 {
+				if w, err := d.Create(t.Context(), name); err != nil {
+					t.Error(err)
+				} else if err := w.Close(); err != nil {
+					t.Error(err)
+				}
+				if err := d.Remove(t.Context(), name); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -14,6 +14,7 @@ import (
 	"io"
 	"iter"
 
+	"github.com/runnel-media/runnel/internal/seek"
 	"github.com/runnel-media/runnel/stream"
 )
 
@@ -326,18 +327,9 @@ func (r *sealReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (r *sealReader) Seek(offset int64, whence int) (int64, error) {
-	switch whence {
-	case io.SeekCurrent:
-		offset += r.at
-	case io.SeekEnd:
-		offset += r.info.Size
-	}
-	if offset < 0 {
-		return 0, fmt.Errorf("record: seek to %d", offset)
-	}
-	r.at = offset
-	return offset, nil
+func (r *sealReader) Seek(offset int64, whence int) (at int64, err error) {
+	r.at, err = seek.To(r.at, r.info.Size, offset, whence)
+	return r.at, err
 }
 
 func (r *sealReader) Close() error { return r.f.Close() }

@@ -3,7 +3,6 @@ package record
 import (
 	"cmp"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -13,20 +12,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/runnel-media/runnel/internal/ffmpegtest"
 	"github.com/runnel-media/runnel/stream"
 )
 
 // ffmpeg encodes, we record, ffprobe judges: all packets are there with their times,
 // and what decoders say of the file is what they say of ffmpeg's own.
 func TestFFmpeg(t *testing.T) {
-	for _, tool := range []string{"ffmpeg", "ffprobe"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("RUNNEL_E2E") == "1" {
-				t.Fatal(err)
-			}
-			t.Skip("needs ffmpeg and ffprobe:", err)
-		}
-	}
+	ffmpegtest.Need(t)
 	const (
 		picture = "-f lavfi -i testsrc2=s=192x108:r=25:d=3"
 		tone    = "-f lavfi -i sine=f=440:r=44100:d=3"
@@ -49,7 +42,7 @@ func TestFFmpeg(t *testing.T) {
 			}
 			t.Run(tt.name+" "+format.String(), func(t *testing.T) {
 				theirs := filepath.Join(t.TempDir(), "theirs.mp4")
-				run(t, "ffmpeg", append(strings.Fields("-nostdin -v error -y "+tt.args), "-use_editlist", "0", "-video_track_timescale", "90000", theirs)...)
+				ffmpegtest.Encode(t, theirs, tt.args, "-use_editlist", "0", "-video_track_timescale", "90000")
 				tracks, frames := read(t, theirs)
 				ours := ""
 				inBed(t, func(r *Recorder) { r.Format = format }, func(t *testing.T, b *bed) {
@@ -82,27 +75,20 @@ func TestFFmpeg(t *testing.T) {
 				if v, a := want["video"], want["audio"]; v != nil && a != nil { // A/V offset
 					require.InDelta(t, v[0].pts-a[0].pts, got["video"][0].pts-got["audio"][0].pts, 0.0011)
 				}
-				log := run(t, "ffmpeg", "-nostdin", "-v", "warning", "-i", ours, "-f", "null", "-")
+				log := ffmpegtest.Decode(t, ours, "-f", "null", "-")
 				if format != HLS { // of whose playlists ffmpeg says what it opens
 					require.Empty(t, log)
 				}
 				if format == FLV {
 					return
 				}
-				seconds := strings.TrimSpace(run(t, "ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", ours))
+				seconds := strings.TrimSpace(ffmpegtest.Probe(t, ours, "-show_entries", "format=duration", "-of", "csv=p=0"))
 				length, err := strconv.ParseFloat(seconds, 64)
 				require.NoError(t, err)
 				require.InDelta(t, 3, length, 0.1)
 			})
 		}
 	}
-}
-
-func run(t *testing.T, tool string, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(tool, args...).CombinedOutput()
-	require.NoError(t, err, "%s %s: %s", tool, strings.Join(args, " "), out)
-	return string(out)
 }
 
 type packet struct {
@@ -113,7 +99,7 @@ type packet struct {
 // packets returns ffprobe's account of a file's packets by kind.
 func packets(t *testing.T, file string) map[string][]packet {
 	t.Helper()
-	out := run(t, "ffprobe", "-v", "error", "-of", "compact=p=0:nk=1", "-show_entries", "packet=codec_type,pts_time,data_hash", "-show_data_hash", "md5", file)
+	out := ffmpegtest.Probe(t, file, "-of", "compact=p=0:nk=1", "-show_entries", "packet=codec_type,pts_time,data_hash", "-show_data_hash", "md5")
 	all := make(map[string][]packet)
 	for line := range strings.Lines(out) {
 		f := strings.Split(strings.TrimSpace(line), "|")

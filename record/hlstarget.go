@@ -35,8 +35,8 @@ type hlsTarget struct {
 
 func newHLSTarget(ctx context.Context, r *Recorder, info *Info, live *stream.Stream) *hlsTarget {
 	t := &hlsTarget{ctx: ctx, storage: r.Storage, dir: path.Dir(info.Name), live: live, inits: make(map[string]bool)}
-	// No parts, and no window beyond what the packager needs.
-	t.pack = hls.New(hls.Config{Segment: 4 * time.Second, Part: -1, Window: time.Second, OnSegment: t.segment})
+	// No parts, and nothing is kept of what is stored.
+	t.pack = hls.New(hls.Config{Segment: 2 * time.Second, Part: -1, Window: time.Second, Forget: true, OnSegment: t.segment})
 	return t
 }
 

@@ -303,6 +303,7 @@ func TestTemplate(t *testing.T) {
 		{"{app}/{name}/{start:2006/01/02/15:04}", "a/b/cam", "a/b/cam/2026/03/04/05-06"},
 		{"{app}/{name}", "cam", "cam"},
 		{"{stream}-{segment:4}-{session}", "live/cam", "live/cam-0012-xyz"},
+		{"{name}.{unix}", "live/cam", "cam.1772600767000"},
 		{"/{stream}//x/", "live/cam", "live/cam/x"},
 		{"x/{name}", "live/../../etc", ""}, // the hub takes no such name
 		{"{stream}", "..", ""},

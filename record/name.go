@@ -32,10 +32,12 @@ const (
 	varStart
 	varSegment
 	varSession
+	varUnix
 )
 
 var variables = map[string]variable{
 	"stream": varStream, "app": varApp, "name": varName, "start": varStart, "segment": varSegment, "session": varSession,
+	"unix": varUnix,
 }
 
 var errTemplate = errors.New("record: bad name template")
@@ -102,6 +104,8 @@ func (t template) expand(info *Info, zone *time.Location) (string, error) {
 		case varSegment:
 			digits, _ := strconv.Atoi(w.layout)
 			fmt.Fprintf(&b, "%0*d", min(max(digits, 0), 9), info.Segment)
+		case varUnix:
+			b.WriteString(strconv.FormatInt(info.Start.UnixMilli(), 10))
 		case varSession:
 			b.WriteString(info.Session)
 		}

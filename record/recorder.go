@@ -40,9 +40,10 @@ type Recorder struct {
 	// Name is the template of the names, without extension, with slashes. Its
 	// words are {stream}, the whole name of the stream; {app} and {name}, its
 	// parts before and behind the last slash; {start}, when the first frame came,
-	// {start:LAYOUT} with a layout of package time; {segment} or {segment:4}, with
-	// so many digits; {session}, a random word for each recording. Colons of times
-	// become dashes. A name that is taken gets "-2", "-3". "": DefaultName.
+	// {start:LAYOUT} with a layout of package time, {unix}, the same in milliseconds
+	// since 1970; {segment} or {segment:4}, with so many digits; {session}, a random
+	// word for each recording. Colons of times become dashes. A name that is taken
+	// gets "-2", "-3". "": DefaultName.
 	Name     string
 	Location *time.Location // of {start}; nil: UTC
 
@@ -73,7 +74,8 @@ type Recorder struct {
 	// Signer signs the manifest of each recording. nil: there is no signature.
 	Signer *Signer
 
-	// Keep bounds what is kept. It is enforced every minute.
+	// Keep bounds what is kept. It is enforced every minute; that of Age not within
+	// an hour after the clock has jumped.
 	Keep Retention
 
 	mu        sync.Mutex

@@ -19,8 +19,15 @@ func (r *Recorder) retain(ctx context.Context) {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
 	l := &Library{Storage: r.Storage, Log: r.Log}
+	begun := time.Now()
+	var clock wallClock
 	for {
-		if _, err := l.Retain(ctx, r.Keep); err != nil && ctx.Err() == nil {
+		keep, now := r.Keep, time.Now()
+		if !clock.steady(now, now.Sub(begun)) {
+			keep.Age = 0
+			r.log().Warn("record: the clock has jumped: nothing is deleted for its age until it has been steady for an hour")
+		}
+		if _, err := l.Retain(ctx, keep); err != nil && ctx.Err() == nil {
 			r.log().Warn("record: retention", "err", err)
 		}
 		select {

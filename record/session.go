@@ -39,6 +39,7 @@ type session struct {
 	kept        []*stream.Frame // for Clip
 	keptBytes   int64
 	current     string             // name of the file that is being written
+	progress    Active             // of it
 	cut         context.CancelFunc // of the writing
 	live        *stream.Stream
 	lastTracks  []*stream.Track // of live, when hasVideo was found out
@@ -259,6 +260,9 @@ func (s *session) run() {
 			if !s.over { // else nothing counts any more
 				s.bytes -= bytes
 			}
+			if s.rec != nil {
+				s.progress.Duration, s.progress.Size = s.rec.end-s.rec.start, s.rec.written()
+			}
 			s.mu.Unlock()
 		case ended:
 			s.finish(0, nil)
@@ -383,6 +387,7 @@ func (s *session) begin(f *stream.Frame) error {
 	s.segments++
 	s.mu.Lock()
 	s.current = rec.info.Name
+	s.progress = Active{Name: rec.info.Name, Session: rec.info.Session, Segment: rec.info.Segment, Start: rec.info.Start}
 	s.mu.Unlock()
 	return nil
 }
@@ -418,7 +423,7 @@ func (s *session) finish(next time.Duration, failed error) {
 	}
 	s.rec = nil
 	s.mu.Lock()
-	s.cut, s.current = nil, ""
+	s.cut, s.current, s.progress = nil, "", Active{}
 	s.mu.Unlock()
 	s.r.active.Go(func() {
 		s.r.finishing <- struct{}{}

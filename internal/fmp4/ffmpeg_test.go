@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,20 +12,14 @@ import (
 	"github.com/Eyevinn/mp4ff/mp4"
 	"github.com/stretchr/testify/require"
 
+	"github.com/runnel-media/runnel/internal/ffmpegtest"
 	"github.com/runnel-media/runnel/stream"
 )
 
 // ffmpeg encodes, we mux, ffmpeg decodes: the pictures, the samples and their
 // times must be those of its own file.
 func TestFFmpeg(t *testing.T) {
-	for _, tool := range []string{"ffmpeg", "ffprobe"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("RUNNEL_E2E") == "1" {
-				t.Fatal(err)
-			}
-			t.Skip("needs ffmpeg and ffprobe:", err)
-		}
-	}
+	ffmpegtest.Need(t)
 	const (
 		picture = "-f lavfi -i testsrc2=s=192x108:r=25:d=1.2"
 		tone    = "-f lavfi -i sine=f=440:r=44100:d=1.2"
@@ -44,34 +37,25 @@ func TestFFmpeg(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
 			theirs, ours := filepath.Join(dir, "theirs.mp4"), filepath.Join(dir, "ours.mp4")
-			args := append(strings.Fields("-v error "+tt.args), "-use_editlist", "0", "-video_track_timescale", "90000",
-				"-movflags", "delay_moov+frag_keyframe+default_base_moof", theirs)
-			ffmpeg(t, args...)
+			ffmpegtest.Encode(t, theirs, tt.args, "-use_editlist", "0", "-video_track_timescale", "90000",
+				"-movflags", "delay_moov+frag_keyframe+default_base_moof")
 			require.NoError(t, os.WriteFile(ours, remux(t, theirs), 0o600))
 
 			// What decoders make of it, complaints included.
-			want := ffmpeg(t, "-v", "warning", "-i", theirs, "-map", "0", "-f", "streamhash", "-hash", "md5", "-")
-			require.Equal(t, want, ffmpeg(t, "-v", "warning", "-i", ours, "-map", "0", "-f", "streamhash", "-hash", "md5", "-"))
+			hashes := strings.Fields("-map 0 -f streamhash -hash md5 -")
+			require.Equal(t, ffmpegtest.Decode(t, theirs, hashes...), ffmpegtest.Decode(t, ours, hashes...))
 			require.Equal(t, packets(t, theirs), packets(t, ours))
 		})
 	}
-}
-
-func ffmpeg(t *testing.T, args ...string) string {
-	t.Helper()
-	out, err := exec.Command("ffmpeg", append([]string{"-nostdin", "-y"}, args...)...).CombinedOutput()
-	require.NoError(t, err, "ffmpeg %s: %s", strings.Join(args, " "), out)
-	return string(out)
 }
 
 // packets returns ffprobe's account of the packets of every track, in decoding
 // order.
 func packets(t *testing.T, file string) []string {
 	t.Helper()
-	out, err := exec.Command("ffprobe", "-v", "error", "-of", "csv",
-		"-show_entries", "packet=stream_index,pts_time,dts_time,size,flags,data_hash", "-show_data_hash", "md5", file).CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	out := ffmpegtest.Probe(t, file, "-of", "csv",
+		"-show_entries", "packet=stream_index,pts_time,dts_time,size,flags,data_hash", "-show_data_hash", "md5")
+	lines := strings.Split(strings.TrimSpace(out), "\n")
 	require.Greater(t, len(lines), 25)
 	slices.SortStableFunc(lines, func(a, b string) int { // by stream
 		return strings.Compare(a[:len("packet,video,0")], b[:len("packet,video,0")])

@@ -3,7 +3,6 @@ package s3store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 
+	"github.com/runnel-media/runnel/internal/seek"
 	"github.com/runnel-media/runnel/stream"
 )
 
@@ -147,18 +147,9 @@ func (r *reader) drop() {
 }
 
 // Seek implements io.Seeker. It asks nothing of the server.
-func (r *reader) Seek(offset int64, whence int) (int64, error) {
-	switch whence {
-	case io.SeekCurrent:
-		offset += r.at
-	case io.SeekEnd:
-		offset += r.info.Size
-	}
-	if offset < 0 {
-		return 0, fmt.Errorf("s3store: seek to %d", offset)
-	}
-	r.at = offset
-	return offset, nil
+func (r *reader) Seek(offset int64, whence int) (at int64, err error) {
+	r.at, err = seek.To(r.at, r.info.Size, offset, whence)
+	return r.at, err
 }
 
 // Close implements io.Closer.

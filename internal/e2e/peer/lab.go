@@ -1,8 +1,11 @@
 package peer
 
 import (
+	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -21,6 +24,23 @@ type Lab struct {
 func NewLab() (*Lab, error) {
 	dir, err := os.MkdirTemp("", "runnel-e2e-")
 	return &Lab{dir: dir, made: map[string]*sync.Once{}}, err
+}
+
+// Main runs the tests of a package with a Lab, parallel of them at once: most of the
+// time they wait for media at its own speed. It is for TestMain, and returns what to
+// give to os.Exit.
+func Main(m *testing.M, lab **Lab, parallel int) int {
+	var err error
+	if *lab, err = NewLab(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer (*lab).Close()
+	if err := flag.Set("test.parallel", strconv.Itoa(parallel)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
 }
 
 // Close removes the folder.

@@ -1,8 +1,6 @@
 package record
 
 import (
-	"flag"
-	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -12,23 +10,8 @@ import (
 
 var lab *peer.Lab
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	var err error
-	if lab, err = peer.NewLab(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer lab.Close()
-	// Most of the time the tests wait for media at its own speed. The one that kills
-	// runs alone.
-	if err := flag.Set("test.parallel", "4"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return m.Run()
-}
+// The test that kills runs alone.
+func TestMain(m *testing.M) { os.Exit(peer.Main(m, &lab, 4)) }
 
 // program builds a program of this module.
 func program(t testing.TB, name string) string {

@@ -31,7 +31,7 @@ func startMediaserver(t *testing.T, flags ...string) *mediaserver {
 	rtmp, web := peer.FreeAddr(t), peer.FreeAddr(t)
 	m.rtmp, m.http = "rtmp://"+rtmp, "http://"+web
 	m.Process = peer.Start(t, program(t, "mediaserver"), append([]string{
-		"-rtmp", rtmp, "-http", web, "-demo=false", "-record", "live/*", "-record-dir", m.dir}, flags...)...)
+		"-rtmp", rtmp, "-srt", "", "-webrtc", "", "-http", web, "-demo=false", "-record", "live/*", "-record-dir", m.dir}, flags...)...)
 	peer.Eventually(t, 10*time.Second, "an answer at "+m.http, func() bool {
 		r, err := http.Get(m.http)
 		if err != nil {

@@ -70,5 +70,6 @@ func TestSoakMany(t *testing.T) {
 	require.Len(t, list, streams)
 	for _, info := range list {
 		require.InDelta(t, seconds, info.Duration.Seconds(), 0.5, info.Name)
+		require.EqualValues(t, 72*seconds, info.Frames, info.Name)
 	}
 }
