@@ -1,0 +1,3 @@
+// Package audio holds the tests of transcoded sound with ffmpeg: it encodes what is
+// published, and decodes what comes out.
+package audio

@@ -1,0 +1,3 @@
+// Package transcode tests what ffmpeg does for package stream/transcode, with the real
+// one.
+package transcode

@@ -1,0 +1,7 @@
+//go:build !unix
+
+package transcode
+
+func ignoreTerminate() {}
+
+func awaitTerminate() { select {} }
