@@ -23,14 +23,19 @@ type Handler struct {
 	Hub *stream.Hub
 	// Gate lets requests in: viewers look, operators kick. With Gate.Basic it
 	// is asked as SRS is. nil: only this machine.
-	Gate     *access.Gate
-	ServerID string          // "vid-…" with SRS; "": a random one
-	Started  time.Time       // of the server; zero: when it was first asked
-	Features map[string]bool // adds to, or corrects, what /features says
+	Gate      *access.Gate
+	ServerID  string          // "vid-…" with SRS; "": a random one
+	ServiceID string          // of this process; "": a random one
+	Started   time.Time       // of the server; zero: when it was first asked
+	Features  map[string]bool // adds to, or corrects, what /features says
+
+	// VHosts are the virtual hosts that there are beside the default one. Others
+	// are listed while somebody publishes or plays there.
+	VHosts   []string
+	Fragment time.Duration // of HLS, for the virtual hosts; 0: it is off
 
 	setup    sync.Once
 	local    access.Gate // in place of a nil Gate
-	service  string
 	started  time.Time
 	mu       sync.Mutex
 	cpu      cpuSample // for the CPU's share
@@ -59,6 +64,7 @@ type envelope struct {
 	Stream  any `json:"stream,omitempty"`
 	Clients any `json:"clients,omitempty"`
 	Client  any `json:"client,omitempty"`
+	HTTPAPI any `json:"http_api,omitempty"`
 }
 
 // ServeHTTP answers one request.
@@ -76,7 +82,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (h *Handler) prepare() {
 	id := strings.ToLower(rand.Text())
-	h.service = id[:8]
+	if h.ServiceID == "" {
+		h.ServiceID = id[:8]
+	}
 	if h.ServerID == "" {
 		h.ServerID = "vid-" + id[8:15]
 	}
@@ -107,7 +115,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	status, e := http.StatusOK, envelope{}
-	kind, id, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/api/v1/"), "/")
+	kind, id, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/api/v1/"), "tests/"), "/")
 	switch {
 	case kick && kind == "clients" && id != "":
 		e = h.kick(id)
@@ -119,7 +127,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	gate.Audit(r, caller, status)
 	if e.Code == 0 {
-		e.Server, e.Service, e.PID = h.ServerID, h.service, strconv.Itoa(os.Getpid())
+		e.Server, e.Service, e.PID = h.ServerID, h.ServiceID, strconv.Itoa(os.Getpid())
 	}
 	send(w, status, e)
 }
@@ -131,22 +139,46 @@ func (h *Handler) look(r *http.Request, kind, id string) envelope {
 		return envelope{Data: versions()}
 	case "summaries":
 		return envelope{Data: h.summaries()}
+	case "rusages":
+		return envelope{Data: rusages()}
+	case "self_proc_stats":
+		return envelope{Data: h.selfProcStats()}
+	case "system_proc_stats":
+		return envelope{Data: h.systemProcStats()}
+	case "meminfos":
+		return envelope{Data: memInfos()}
+	case "authors":
+		return envelope{Data: authors{License: "MIT", Contributors: "https://github.com/runnel-media/runnel"}}
 	case "features":
 		return envelope{Data: h.features()}
+	case "requests":
+		return envelope{Data: request(r)}
+	case "raw":
+		return raw(r.URL.Query().Get("rpc"))
+	case "clusters":
+		return envelope{Data: clusters(r)}
 	case "vhosts":
-		return h.vhosts(id)
+		return h.vhosts(id, start, count)
 	case "streams":
 		return h.streams(id, start, count)
 	case "clients":
 		return h.clients(id, start, count)
 	}
 	return envelope{URLs: map[string]string{
-		"versions":  "the version of SRS whose API this is",
-		"summaries": "the summary(pid, argv, pwd, cpu, mem) of the server",
-		"features":  "what the server can do",
-		"vhosts":    "the virtual hosts",
-		"streams":   "the streams, all or one by its id",
-		"clients":   "the clients, all or one by its id; DELETE ends one",
+		"versions":          "the version of SRS whose API this is",
+		"summaries":         "the summary(pid, argv, pwd, cpu, mem) of the server",
+		"rusages":           "what the process has used",
+		"self_proc_stats":   "the process, as the system sees it",
+		"system_proc_stats": "the time of the CPUs",
+		"meminfos":          "the memory of the machine",
+		"authors":           "the license",
+		"features":          "what the server can do",
+		"requests":          "the request itself",
+		"vhosts":            "the virtual hosts, all or one by its id",
+		"streams":           "the streams, all or one by its id",
+		"clients":           "the clients, all or one by its id; DELETE ends one",
+		"raw":               "the settings, which cannot be changed here",
+		"clusters":          "the origin of a stream, if it is elsewhere",
 	}}
 }
 

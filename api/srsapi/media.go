@@ -2,12 +2,11 @@ package srsapi
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/base32"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/runnel-media/runnel/api/internal/srsname"
 	"github.com/runnel-media/runnel/stream"
 )
 
@@ -27,7 +26,8 @@ type vhostInfo struct {
 	RecvBytes uint64 `json:"recv_bytes"`
 	KBPS      kbps   `json:"kbps"`
 	HLS       struct {
-		Enabled bool `json:"enabled"`
+		Enabled  bool    `json:"enabled"`
+		Fragment float64 `json:"fragment,omitempty"` // seconds
 	} `json:"hls"`
 }
 
@@ -89,23 +89,6 @@ type clientInfo struct {
 	KBPS      kbps    `json:"kbps"`
 }
 
-// defaultVhost is SRS's name of the virtual host that all streams are of.
-const defaultVhost = "__defaultVhost__"
-
-// idOf makes an ID as SRS's look, always the same of one name.
-func idOf(name string) string {
-	sum := sha256.Sum256([]byte(name))
-	return "vid-" + strings.ToLower(base32.StdEncoding.EncodeToString(sum[:5]))
-}
-
-// split takes a hub key apart.
-func split(key string) (app, name string) {
-	if i := strings.LastIndexByte(key, '/'); i >= 0 {
-		return key[:i], key[i+1:]
-	}
-	return "", key
-}
-
 // A crowd is what the sessions of one stream come to.
 type crowd struct {
 	clients   int
@@ -113,7 +96,25 @@ type crowd struct {
 	recv      uint64
 	sendBits  float64
 	recvBits  float64
+	named     *srsname.Stream // nil: no session told
 	publisher stream.SessionInfo
+}
+
+// partsOf returns what a peer asked for, if its server said.
+func partsOf(info stream.SessionInfo) *srsname.Stream {
+	if info.Name == "" {
+		return nil
+	}
+	s := srsname.Parts(info.VHost, info.App, info.Name)
+	return &s
+}
+
+// partsOf takes a stream's name apart. c is its crowd, or nil.
+func (h *Handler) partsOf(key string, c *crowd) srsname.Stream {
+	if c != nil && c.named != nil {
+		return *c.named
+	}
+	return srsname.Cut(key, func(first string) bool { return slices.Contains(h.VHosts, first) })
 }
 
 // crowds sums the sessions up by stream.
@@ -127,6 +128,9 @@ func (h *Handler) crowds() map[string]*crowd {
 			all[info.Stream] = c
 		}
 		c.clients++
+		if c.named == nil {
+			c.named = partsOf(info)
+		}
 		c.sent += st.BytesOut
 		c.recv += st.BytesIn
 		if info.Role == stream.RolePlay {
@@ -141,28 +145,56 @@ func (h *Handler) crowds() map[string]*crowd {
 	return all
 }
 
-func (h *Handler) vhosts(id string) envelope {
-	v := vhostInfo{ID: idOf(defaultVhost), Name: defaultVhost, Enabled: true}
-	if id != "" && id != v.ID {
-		return envelope{Code: vhostNotFound}
+func (h *Handler) vhosts(id string, start, count int) envelope {
+	names := append([]string{srsname.DefaultVHost}, h.VHosts...)
+	crowds := h.crowds()
+	sums := map[string]*vhostSum{}
+	sum := func(s srsname.Stream) *vhostSum {
+		if sums[s.VHost] == nil {
+			sums[s.VHost] = &vhostSum{}
+			if !slices.Contains(names, s.VHost) {
+				names = append(names, s.VHost)
+			}
+		}
+		return sums[s.VHost]
 	}
-	v.HLS.Enabled = h.features().Features["hls"]
-	var sum bitRates
-	for _, c := range h.crowds() {
-		v.Clients += c.clients
-		v.SendBytes += c.sent
-		v.RecvBytes += c.recv
-		sum.send += c.sendBits
-		sum.recv += c.recvBits
+	for key, c := range crowds {
+		s := sum(h.partsOf(key, c))
+		s.clients += c.clients
+		s.sent += c.sent
+		s.received += c.recv
+		s.rates.send += c.sendBits
+		s.rates.recv += c.recvBits
 	}
-	v.KBPS = sum.rounded()
-	for range h.Hub.Streams() {
-		v.Streams++
+	for st := range h.Hub.Streams() {
+		sum(h.partsOf(st.Name(), crowds[st.Name()])).streams++
+	}
+	slices.Sort(names[1:])
+	list := []vhostInfo{}
+	for _, name := range slices.Compact(names) {
+		v := vhostInfo{ID: srsname.ID(name), Name: name, Enabled: true}
+		if v.HLS.Enabled = h.features().Features["hls"]; v.HLS.Enabled {
+			v.HLS.Fragment = h.Fragment.Seconds()
+		}
+		if s := sums[name]; s != nil {
+			v.Clients, v.Streams, v.SendBytes, v.RecvBytes, v.KBPS = s.clients, s.streams, s.sent, s.received, s.rates.rounded()
+		}
+		if v.ID == id {
+			return envelope{Vhost: v}
+		}
+		list = append(list, v)
 	}
 	if id != "" {
-		return envelope{Vhost: v}
+		return envelope{Code: vhostNotFound}
 	}
-	return envelope{Vhosts: []vhostInfo{v}}
+	return envelope{Vhosts: cut(list, start, count)}
+}
+
+// A vhostSum is what the streams of a virtual host come to.
+type vhostSum struct {
+	clients, streams int
+	sent, received   uint64
+	rates            bitRates
 }
 
 // bitRates are bits a second before they are rounded.
@@ -175,27 +207,27 @@ func (h *Handler) streams(id string, start, count int) envelope {
 	crowds := h.crowds()
 	if id != "" {
 		for _, s := range live {
-			if idOf(s.Name()) == id {
-				return envelope{Stream: describeStream(s, crowds[s.Name()])}
+			if h.partsOf(s.Name(), crowds[s.Name()]).ID() == id {
+				return envelope{Stream: h.describeStream(s, crowds[s.Name()])}
 			}
 		}
 		return envelope{Code: streamNotFound}
 	}
 	list := []streamInfo{}
 	for _, s := range cut(live, start, count) {
-		list = append(list, describeStream(s, crowds[s.Name()]))
+		list = append(list, h.describeStream(s, crowds[s.Name()]))
 	}
 	return envelope{Streams: list}
 }
 
-func describeStream(s *stream.Stream, c *crowd) streamInfo {
+func (h *Handler) describeStream(s *stream.Stream, c *crowd) streamInfo {
 	if c == nil {
 		c = &crowd{}
 	}
 	st := s.Stats()
-	app, name := split(s.Name())
+	parts := h.partsOf(s.Name(), c)
 	info := streamInfo{
-		ID: idOf(s.Name()), Name: name, Vhost: idOf(defaultVhost), App: app, TCURL: "rtmp://" + defaultVhost + "/" + app, URL: "/" + s.Name(),
+		ID: parts.ID(), Name: parts.Name, Vhost: parts.VHostID(), App: parts.App, TCURL: tcURL(c.publisher, parts), URL: parts.URL(),
 		LiveMS: time.Now().UnixMilli(), Clients: c.clients, Frames: 0, SendBytes: c.sent, RecvBytes: st.Bytes,
 		KBPS: bitRates{st.BitRate.Last30s, c.sendBits}.rounded(), Publish: publishInfo{Active: s.Publishing()},
 	}
@@ -239,24 +271,37 @@ func (h *Handler) clients(id string, start, count int) envelope {
 		if s == nil {
 			return envelope{Code: clientNotFound}
 		}
-		return envelope{Client: describeClient(s)}
+		return envelope{Client: h.describeClient(s)}
 	}
 	all := slices.SortedFunc(h.Hub.Sessions(), func(a, b *stream.Session) int {
 		return cmp.Or(a.Info().Started.Compare(b.Info().Started), strings.Compare(a.ID(), b.ID()))
 	})
 	list := []clientInfo{}
 	for _, s := range cut(all, start, count) {
-		list = append(list, describeClient(s))
+		list = append(list, h.describeClient(s))
 	}
 	return envelope{Clients: list}
 }
 
-func describeClient(s *stream.Session) clientInfo {
+// tcURL is what a peer sent, without the query, which may hold secrets.
+func tcURL(info stream.SessionInfo, parts srsname.Stream) string {
+	if info.TCURL == "" {
+		return parts.TCURL()
+	}
+	return withoutQuery(info.TCURL)
+}
+
+func withoutQuery(s string) string {
+	s, _, _ = strings.Cut(s, "?")
+	return s
+}
+
+func (h *Handler) describeClient(s *stream.Session) clientInfo {
 	info, st := s.Info(), s.Stats()
-	app, name := split(info.Stream)
+	parts := h.partsOf(info.Stream, &crowd{named: partsOf(info)})
 	c := clientInfo{
-		ID: info.ID, Vhost: idOf(defaultVhost), Stream: idOf(info.Stream), TCURL: "rtmp://" + defaultVhost + "/" + app,
-		URL: "/" + info.Stream, Name: name, Type: clientType(info.Protocol, info.Role), Publish: info.Role == stream.RolePublish,
+		ID: info.ID, Vhost: parts.VHostID(), Stream: parts.ID(), PageURL: withoutQuery(info.PageURL), TCURL: tcURL(info, parts),
+		URL: parts.URL(), Name: parts.Name, Type: clientType(info.Protocol, info.Role), Publish: info.Role == stream.RolePublish,
 		Alive: time.Since(info.Started).Seconds(), SendBytes: st.BytesOut, RecvBytes: st.BytesIn,
 	}
 	if ip := info.Remote.Addr(); ip.IsValid() {
