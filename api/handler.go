@@ -4,21 +4,33 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/runnel-media/runnel/api/access"
+	"github.com/runnel-media/runnel/api/internal/rest"
 )
 
 // A Handler sends requests to the parts that there are; what is nil is 404. Its
 // fields must not change once it serves; ServeHTTP may be called from many
 // goroutines at once.
 type Handler struct {
-	Media   http.Handler // /api/v2/ and /api/openapi.json: a *mediaapi.Handler
+	Media   http.Handler // /api/v2/: a *mediaapi.Handler
+	Record  http.Handler // /api/v2/recordings, recorders and clips: a *recordapi.Handler
 	TURN    http.Handler // /api/v2/turn/, which is cut off: a *turnapi.Handler
 	SRS     http.Handler // /api/v1/: a *srsapi.Handler
 	Metrics http.Handler // /metrics; put an access.Gate before it
 
+	// Gate stands before /api/openapi.json, the document of what Media, Record
+	// and TURN serve. nil: only this machine is let in.
+	Gate *access.Gate
+
 	// Ready says what the server still waits for, or that it drains, for
 	// /readyz. It should return soon. nil: it is always ready.
 	Ready func(context.Context) error
+
+	setup sync.Once
+	docs  rest.Server
 }
 
 // readyTime bounds what Ready may take.
@@ -54,7 +66,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if h.TURN != nil {
 			next = http.StripPrefix("/api/v2/turn", h.TURN)
 		}
-	case strings.HasPrefix(path, "/api/v2/"), path == "/api/openapi.json":
+	case path == "/api/openapi.json":
+		h.setup.Do(h.document)
+		next = &h.docs
+	case under(path, "/api/v2/recordings"), under(path, "/api/v2/recorders"), path == "/api/v2/clips":
+		next = h.Record
+	case strings.HasPrefix(path, "/api/v2/"):
 		next = h.Media
 	case path == "/api/", path == "/api/v1", strings.HasPrefix(path, "/api/v1/"):
 		next = h.SRS
@@ -64,6 +81,30 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	next.ServeHTTP(w, r)
+}
+
+// under reports whether a path is a collection or something in it.
+func under(path, collection string) bool {
+	rest, ok := strings.CutPrefix(path, collection)
+	return ok && (rest == "" || rest[0] == '/')
+}
+
+// document joins what the parts say of themselves.
+func (h *Handler) document() {
+	var parts []rest.Part
+	for _, p := range []struct {
+		prefix string
+		part   http.Handler
+	}{{"", h.Media}, {"", h.Record}, {"/api/v2/turn", h.TURN}} {
+		if d, ok := p.part.(interface{ OpenAPI() []byte }); ok {
+			parts = append(parts, rest.Part{Prefix: p.prefix, Text: d.OpenAPI()})
+		}
+	}
+	serve := func(c *rest.Call) { c.Refuse(http.StatusNotFound, "there is no such part here") }
+	if text, err := rest.Merge("Runnel API", parts...); err == nil && len(parts) > 0 {
+		serve = func(c *rest.Call) { c.AnswerBytes(text) }
+	}
+	h.docs = rest.Server{Gate: h.Gate, Routes: []rest.Route{{Method: "GET", Path: "/api/openapi.json", Need: access.Viewer, Serve: serve}}}
 }
 
 func answer(w http.ResponseWriter, r *http.Request, yes bool) {

@@ -13,10 +13,13 @@ import (
 
 	"github.com/runnel-media/runnel/api"
 	"github.com/runnel-media/runnel/api/access"
+	"github.com/runnel-media/runnel/api/internal/resttest"
 	"github.com/runnel-media/runnel/api/mediaapi"
 	"github.com/runnel-media/runnel/api/mediaprom"
+	"github.com/runnel-media/runnel/api/recordapi"
 	"github.com/runnel-media/runnel/api/srsapi"
 	"github.com/runnel-media/runnel/api/turnapi"
+	"github.com/runnel-media/runnel/record"
 	"github.com/runnel-media/runnel/stream"
 	"github.com/runnel-media/runnel/turn"
 )
@@ -43,7 +46,9 @@ func TestJoined(t *testing.T) {
 	gate := &access.Gate{Auth: access.Tokens{token}, Log: slog.New(slog.DiscardHandler)}
 	down := errors.New("starting")
 	h := &api.Handler{
+		Gate:    gate,
 		Media:   &mediaapi.Handler{Hub: hub, Gate: gate},
+		Record:  &recordapi.Handler{Gate: gate, Library: &record.Library{Storage: &record.Dir{Path: t.TempDir()}}},
 		TURN:    &turnapi.Handler{Server: &turn.Server{Realm: "example.org"}, Gate: gate},
 		SRS:     &srsapi.Handler{Hub: hub, Gate: gate},
 		Metrics: gate.Guard(access.Viewer, (&mediaprom.Media{Hub: hub}).Handler()),
@@ -52,6 +57,7 @@ func TestJoined(t *testing.T) {
 	for target, want := range map[string]string{
 		"/api/v2/streams":    `"streams":[]`,
 		"/api/v2/turn/stats": `{`,
+		"/api/v2/recordings": `"recordings":[]`,
 		"/api/v1/versions":   `"code":0`,
 		"/api/openapi.json":  `"openapi"`,
 		"/metrics":           "runnel_streams 0",
@@ -61,6 +67,12 @@ func TestJoined(t *testing.T) {
 		require.Equal(t, 200, w.Code, target)
 		require.Contains(t, w.Body.String(), want, target)
 		require.Equal(t, 401, ask(h, "GET", target, "").Code, target)
+	}
+	d := resttest.Parse(t, ask(h, "GET", "/api/openapi.json", secret).Body.Bytes())
+	for _, o := range [][2]string{
+		{"POST", "/api/v2/streams"}, {"GET", "/api/v2/recordings/{name}"}, {"DELETE", "/api/v2/turn/sessions/{id}"},
+	} {
+		d.Operation(t, o[0], o[1])
 	}
 	for _, target := range []string{"/", "/api", "/apis", "/metrics/x", "/api/v3/", "/live/cam.flv"} {
 		require.Equal(t, 404, ask(h, "GET", target, secret).Code, target)
@@ -76,7 +88,7 @@ func TestJoined(t *testing.T) {
 }
 
 func TestNothing(t *testing.T) {
-	for _, target := range []string{"/api/v2/streams", "/api/v2/turn/stats", "/api/v1/versions", "/metrics"} {
+	for _, target := range []string{"/api/v2/streams", "/api/v2/turn/stats", "/api/v2/recordings/x", "/api/v2/clips", "/api/v1/versions", "/metrics", "/api/openapi.json"} {
 		require.Equal(t, 404, ask(&api.Handler{}, "GET", target, "").Code, target)
 	}
 	require.Equal(t, 200, ask(&api.Handler{}, "GET", "/readyz", "").Code)

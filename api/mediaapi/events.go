@@ -1,110 +1,37 @@
 package mediaapi
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/runnel-media/runnel/auth"
-	"github.com/runnel-media/runnel/stream"
+	"github.com/runnel-media/runnel/api/internal/rest"
 )
-
-// An eventInfo is an event; its fields are those that its kind has.
-type eventInfo struct {
-	Time        time.Time    `json:"time,omitzero"`
-	Stream      string       `json:"stream,omitempty"`
-	SessionID   string       `json:"session_id,omitempty"` // of the publisher
-	Tracks      []trackInfo  `json:"tracks,omitempty"`
-	Session     *sessionInfo `json:"session,omitempty"`
-	StreamStats *endedStream `json:"stats,omitempty"`
-	Reason      string       `json:"reason,omitempty"`
-	Lost        int          `json:"count,omitempty"`
-}
-
-// An endedStream is what a stream came to.
-type endedStream struct {
-	Frames        uint64  `json:"frames"`
-	Bytes         uint64  `json:"bytes"`
-	DroppedFrames uint64  `json:"dropped_frames"`
-	Duration      float64 `json:"duration"` // seconds
-}
-
-// eventKinds are the names of the events.
-var eventKinds = []string{
-	"stream_started", "publisher_changed", "tracks_changed", "stream_ended", "session_opened", "session_closed", "events_lost",
-}
-
-// describeEvent returns the name of an event, "" if it has none, and what it
-// says.
-func describeEvent(e stream.Event) (kind string, info eventInfo) {
-	switch e := e.(type) {
-	case stream.StreamStarted:
-		return eventKinds[0], eventInfo{Time: e.Time, Stream: e.Stream, SessionID: e.Session}
-	case stream.PublisherChanged:
-		return eventKinds[1], eventInfo{Time: e.Time, Stream: e.Stream, SessionID: e.Session}
-	case stream.TracksChanged:
-		info := eventInfo{Time: e.Time, Stream: e.Stream, Tracks: []trackInfo{}}
-		for _, t := range e.Tracks {
-			info.Tracks = append(info.Tracks, describeTrack(t))
-		}
-		return eventKinds[2], info
-	case stream.StreamEnded:
-		return eventKinds[3], eventInfo{Time: e.Time, Stream: e.Stream, Reason: reason(e.Err), StreamStats: &endedStream{
-			e.Stats.Frames, e.Stats.Bytes, e.Stats.Dropped, e.Stats.Uptime.Seconds(),
-		}}
-	case stream.SessionOpened:
-		return eventKinds[4], eventInfo{Time: e.Time, Stream: e.Session.Stream, Session: &sessionInfo{SessionInfo: e.Session}}
-	case stream.SessionClosed:
-		return eventKinds[5], eventInfo{
-			Time: e.Time, Stream: e.Session.Stream, Session: &sessionInfo{e.Session, figuresOf(e.Stats)}, Reason: reason(e.Err),
-		}
-	case stream.EventsLost:
-		return eventKinds[6], eventInfo{Lost: e.Count}
-	}
-	return "", info
-}
-
-// reason is a word for an error, "" for none. The text of errors is for the
-// log.
-func reason(err error) string {
-	switch {
-	case err == nil:
-		return ""
-	case errors.Is(err, stream.ErrKicked):
-		return "kicked"
-	case errors.Is(err, stream.ErrReplaced):
-		return "replaced"
-	case errors.Is(err, stream.ErrSlow):
-		return "slow"
-	case errors.Is(err, auth.ErrDenied):
-		return "denied"
-	case errors.Is(err, stream.ErrClosed):
-		return "closed"
-	}
-	return "error"
-}
 
 // maxEventTime bounds how long a client may take for what is sent at once.
 const maxEventTime = 10 * time.Second
 
 // events sends events until the client goes, or its right ends.
-func (h *Handler) events(c *call) {
-	q, ok := c.query("stream", "type")
+func (h *Handler) events(c *rest.Call) {
+	q, ok := c.Query("stream", "type")
 	if !ok {
 		return
+	}
+	known := slices.Clone(eventKinds)
+	for _, s := range h.Events {
+		known = append(known, s.Kinds...)
 	}
 	var kinds []string
 	if s := q.Get("type"); s != "" {
 		kinds = strings.Split(s, ",")
 		for _, k := range kinds {
-			if !slices.Contains(eventKinds, k) {
-				c.refuse(http.StatusBadRequest, "types are "+strings.Join(eventKinds, ", "))
+			if !slices.Contains(known, k) {
+				c.Refuse(http.StatusBadRequest, "types are "+strings.Join(known, ", "))
 				return
 			}
 		}
@@ -115,89 +42,119 @@ func (h *Handler) events(c *call) {
 	}
 	defer h.following.Add(-1)
 	if h.following.Add(1) > most {
-		c.w.Header().Set("Retry-After", "10")
-		c.refuse(http.StatusServiceUnavailable, "too many follow the events already")
+		c.W.Header().Set("Retry-After", "10")
+		c.Refuse(http.StatusServiceUnavailable, "too many follow the events already")
 		return
 	}
-	if c.r.Method == http.MethodHead {
-		c.w.Header().Set("Content-Type", "text/event-stream")
+	if c.R.Method == http.MethodHead {
+		c.W.Header().Set("Content-Type", "text/event-stream")
 		return
 	}
-	ctx := c.r.Context()
-	if !c.caller.Expires.IsZero() {
+	ctx := c.R.Context()
+	if !c.Caller.Expires.IsZero() {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, c.caller.Expires)
+		ctx, cancel = context.WithDeadline(ctx, c.Caller.Expires)
 		defer cancel()
 	}
-	h.follow(ctx, c, func(kind string, info eventInfo) bool {
-		return kind == "events_lost" || (kinds == nil || slices.Contains(kinds, kind)) &&
-			(q.Get("stream") == "" || info.Stream == q.Get("stream"))
+	h.follow(ctx, c, func(e event) bool {
+		return e.kind == eventsLost || (kinds == nil || slices.Contains(kinds, e.kind)) &&
+			(q.Get("stream") == "" || e.stream == q.Get("stream"))
 	})
 }
 
-// follow sends the events that are wanted.
-func (h *Handler) follow(ctx context.Context, c *call, wanted func(string, eventInfo) bool) {
-	ctx, cancel := context.WithCancel(ctx)
+// An event is what is sent.
+type event struct {
+	kind, stream string
+	info         any
+}
+
+// listen hands on the events of the hub and those of the other sources until ctx
+// ends. The first channel is closed when the hub is.
+func (h *Handler) listen(ctx context.Context, done *sync.WaitGroup) (hub, others <-chan event) {
+	fromHub, fromOthers := make(chan event), make(chan event)
+	hand := func(to chan event, e event) bool {
+		select {
+		case to <- e:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
 	events := h.Hub.Events(ctx)
-	ready := make(chan stream.Event)
-	var done sync.WaitGroup
-	defer done.Wait()
-	defer cancel()
 	done.Go(func() {
-		defer close(ready)
+		defer close(fromHub)
 		for e := range events {
-			select {
-			case ready <- e:
-			case <-ctx.Done():
+			kind, info := describeEvent(e)
+			if kind != "" && !hand(fromHub, event{kind, info.Stream, info}) {
 				return
 			}
 		}
 	})
+	for _, s := range h.Events {
+		more := s.Listen(ctx)
+		done.Go(func() {
+			for kind, info := range more {
+				if !hand(fromOthers, event{kind, "", info}) {
+					return
+				}
+			}
+		})
+	}
+	return fromHub, fromOthers
+}
 
-	control := http.NewResponseController(c.w)
+// follow sends the events that are wanted.
+func (h *Handler) follow(ctx context.Context, c *rest.Call, wanted func(event) bool) {
+	ctx, cancel := context.WithCancel(ctx)
+	var done sync.WaitGroup
+	defer done.Wait()
+	defer cancel()
+	hub, others := h.listen(ctx, &done)
+
+	control := http.NewResponseController(c.W)
 	send := func(b []byte) bool {
 		_ = control.SetWriteDeadline(time.Now().Add(maxEventTime))
-		_, err := c.w.Write(b)
+		_, err := c.W.Write(b)
 		return err == nil && control.Flush() == nil
 	}
-	c.w.Header().Set("Content-Type", "text/event-stream")
-	c.w.Header().Set("X-Accel-Buffering", "no") // a proxy that buffers would keep them back
+	c.W.Header().Set("Content-Type", "text/event-stream")
+	c.W.Header().Set("X-Accel-Buffering", "no") // a proxy that buffers would keep them back
 	// Whoever reads this and then asks for the lists misses nothing.
 	if !send([]byte("retry: 3000\n: connected\n\n")) {
 		return
 	}
 	ping := time.NewTicker(h.pingEvery)
 	defer ping.Stop()
-	var b bytes.Buffer
 	for {
+		var e event
+		open := true
 		select {
 		case <-ctx.Done():
 			return
 		case <-h.closed:
 			return
 		case <-ping.C:
-			if !send([]byte(": ping\n\n")) {
+			if !c.Still() || !send([]byte(": ping\n\n")) { // the token may have been revoked
 				return
 			}
-		case e, ok := <-ready:
-			if !ok {
-				return // the hub is closed
+			continue
+		case e, open = <-hub:
+			if !open {
+				return // it is closed
 			}
-			kind, info := describeEvent(e)
-			if kind == "" || !wanted(kind, info) {
-				continue
-			}
-			data, err := json.Marshal(info) // one line, since JSON escapes line ends
-			if err != nil {
-				continue
-			}
-			b.Reset()
-			b.WriteString("event: " + kind + "\ndata: ")
-			b.Write(data)
-			b.WriteString("\n\n")
-			if !send(b.Bytes()) {
-				return
-			}
+		case e = <-others:
+		}
+		if wanted(e) && !send(e.text()) {
+			return
 		}
 	}
+}
+
+// text is the event as it is sent; nil if it cannot be.
+func (e event) text() []byte {
+	data, err := json.Marshal(e.info) // one line, since JSON escapes line ends
+	if err != nil {
+		return nil
+	}
+	return fmt.Appendf(nil, "event: %s\ndata: %s\n\n", e.kind, data)
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"iter"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/runnel-media/runnel/api/access"
+	"github.com/runnel-media/runnel/api/tokens"
 	"github.com/runnel-media/runnel/auth"
 	"github.com/runnel-media/runnel/stream"
 	"github.com/runnel-media/runnel/stream/streamtest"
@@ -50,8 +52,7 @@ func next(t *testing.T, r *bufio.Reader) (kind string, data map[string]any) {
 		} else if v, ok := strings.CutPrefix(line, "data: "); ok {
 			require.NoError(t, json.Unmarshal([]byte(v), &data))
 		} else if line == "" && kind != "" {
-			d := parseDocument(t)
-			require.NoError(t, d.check(map[string]any{"$ref": "#/components/schemas/Event"}, data, kind))
+			document(t).Schema(t, "Event", data)
 			return kind, data
 		}
 	}
@@ -160,5 +161,73 @@ func TestEventsEnd(t *testing.T) {
 		resp.Body.Close()
 		time.Sleep(30 * time.Second) // the next ping finds out
 		require.Zero(t, h.following.Load())
+	})
+}
+
+// TestEventSources: what happens elsewhere arrives in the same stream.
+func TestEventSources(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := &stream.Hub{}
+		defer hub.Close()
+		h := newHandler(hub)
+		elsewhere := make(chan string)
+		h.Events = []EventSource{{Kinds: []string{"turn_created", "turn_ended"}, Listen: func(ctx context.Context) iter.Seq2[string, any] {
+			return func(yield func(string, any) bool) {
+				for {
+					select {
+					case kind := <-elsewhere:
+						if !yield(kind, map[string]string{"reason": "error"}) {
+							return
+						}
+					case <-ctx.Done():
+						return
+					}
+				}
+			}
+		}}}
+		_, client := serve(t, h)
+		resp, err := client.Get("http://localhost/api/v2/events?type=turn_ended,stream_declared")
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		r := bufio.NewReader(resp.Body)
+		elsewhere <- "turn_created"
+		elsewhere <- "turn_ended"
+		kind, _ := next(t, r)
+		require.Equal(t, "turn_ended", kind)
+		require.NoError(t, hub.Declare("live/a", &stream.Declaration{Title: "a"}))
+		kind, data := next(t, r)
+		require.Equal(t, "stream_declared", kind)
+		require.Equal(t, "a", data["title"])
+		refused(t, ask(newHandler(hub), "GET", "/api/v2/events?type=turn_ended", ""), 400)
+	})
+}
+
+// TestEventsRevoked: a follower whose token is revoked is ended soon.
+func TestEventsRevoked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := &stream.Hub{}
+		defer hub.Close()
+		store := &tokens.Store{}
+		_, _, err := store.Add("bob", access.Admin, time.Time{})
+		require.NoError(t, err)
+		ann, secret, err := store.Add("ann", access.Viewer, time.Time{})
+		require.NoError(t, err)
+		_, client := serve(t, &Handler{Hub: hub, Gate: &access.Gate{Auth: store, Insecure: true, Log: slog.New(slog.DiscardHandler)}})
+		req, err := http.NewRequest("GET", "http://localhost/api/v2/events", nil)
+		require.NoError(t, err)
+		req.Header.Set("Authorization", "Bearer "+secret)
+		resp, err := client.Do(req)
+		require.NoError(t, err)
+		require.Equal(t, 200, resp.StatusCode)
+		r := bufio.NewReader(resp.Body)
+		time.Sleep(time.Minute) // it follows on
+		began := time.Now()
+		_, err = store.Revoke(func(i tokens.Info) bool { return i.ID == ann.ID })
+		require.NoError(t, err)
+		for err == nil {
+			_, err = r.ReadString('\n')
+		}
+		require.LessOrEqual(t, time.Since(began), 15*time.Second)
+		resp.Body.Close()
 	})
 }

@@ -1,16 +1,17 @@
 package mediaapi
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
-	"path"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/runnel-media/runnel/api/access"
+	"github.com/runnel-media/runnel/api/internal/rest"
+	"github.com/runnel-media/runnel/api/tokens"
+	"github.com/runnel-media/runnel/auth/limit"
 	"github.com/runnel-media/runnel/stream"
 )
 
@@ -20,91 +21,83 @@ type Handler struct {
 	Hub  *stream.Hub
 	Gate *access.Gate // nil: only this machine is let in
 
-	Name      string         // of the server, for people; "": not said
-	Version   string         // ditto
-	Started   time.Time      // of the server; zero: when it was first asked
-	LogLevel  *slog.LevelVar // may be changed by admins; nil: 404
-	MaxEvents int            // connections that may follow events at once; 0: 64
+	Name      string        // of the server, for people; "": not said
+	Version   string        // ditto
+	Started   time.Time     // of the server; zero: when it was first asked
+	MaxEvents int           // connections that may follow events at once; 0: 64
+	Events    []EventSource // beside the hub's
+
+	MaxDeclarations int           // streams that may be declared; 0: 10000
+	Declarations    Declarations  // keeps them; nil: they are forgotten with the process
+	Tokens          *tokens.Store // that the Gate takes; nil: 404
+
+	// Snapshot makes a JPEG of what a live stream shows. stream.ErrNotFound and
+	// stream.ErrUnsupported are answers, other errors are for the log. nil: 404.
+	Snapshot func(ctx context.Context, streamName string) ([]byte, error)
+
+	LogLevel *slog.LevelVar     // may be changed by admins; nil: 404
+	Limits   *limit.Limiter     // what bounds peers; nil: 404
+	Settings map[string]Setting // by name: what else admins may change while the server runs
 
 	setup     sync.Once
+	server    rest.Server
 	started   time.Time
-	mux       *http.ServeMux
 	closing   sync.Once
 	closed    chan struct{}
-	local     access.Gate // in place of a nil Gate
 	following atomic.Int64
-	bodyTime  time.Duration // 0: maxBodyTime; for tests
+	changing  sync.Mutex    // declarations, limits and settings: one change at a time
+	bodyTime  time.Duration // 0: 10 s; for tests
 	pingEvery time.Duration // 0: 15 s; for tests
 }
 
-const (
-	// maxBody bounds what a request may carry, in bytes.
-	maxBody = 64 << 10
-	// maxBodyTime bounds how long it may take.
-	maxBodyTime = 10 * time.Second
-	// maxAnswerTime bounds how long a client may take for the answer.
-	maxAnswerTime = 30 * time.Second
-)
-
-// A route is one operation. Its path is that of the OpenAPI document.
-type route struct {
-	method, path string
-	need         access.Role
-	serve        func(*Handler, *call)
+// Declarations keeps what a hub has declared; *declared.File is one. Save is
+// called by one goroutine at a time.
+type Declarations interface {
+	Save(ctx context.Context, hub *stream.Hub) error
 }
 
-// routes are all there are; {name} stands for a stream's name with its slashes.
-func routes() []route {
-	return []route{
-		{"GET", "/api/v2/streams", access.Viewer, (*Handler).listStreams},
-		{"GET", "/api/v2/streams/{name}", access.Viewer, (*Handler).getStream},
-		{"DELETE", "/api/v2/streams/{name}", access.Operator, (*Handler).endStream},
-		{"GET", "/api/v2/publishers", access.Viewer, (*Handler).listPublishers},
-		{"GET", "/api/v2/sessions", access.Viewer, (*Handler).listSessions},
-		{"DELETE", "/api/v2/sessions", access.Operator, (*Handler).endSessions},
-		{"GET", "/api/v2/sessions/{id}", access.Viewer, (*Handler).getSession},
-		{"DELETE", "/api/v2/sessions/{id}", access.Operator, (*Handler).endSession},
-		{"GET", "/api/v2/server", access.Viewer, (*Handler).getServer},
-		{"GET", "/api/v2/events", access.Viewer, (*Handler).events},
-		{"GET", "/api/v2/log-level", access.Viewer, (*Handler).getLogLevel},
-		{"PUT", "/api/v2/log-level", access.Admin, (*Handler).putLogLevel},
-		{"GET", "/api/v2/me", access.Viewer, (*Handler).getMe},
-		{"GET", "/api/openapi.json", access.Viewer, (*Handler).getOpenAPI},
+// routes are all there are.
+func (h *Handler) routes() []rest.Route {
+	return []rest.Route{
+		{Method: "GET", Path: "/api/v2/streams", Need: access.Viewer, Serve: h.listStreams},
+		{Method: "POST", Path: "/api/v2/streams", Need: access.Operator, Serve: h.declareStream},
+		{Method: "GET", Path: "/api/v2/streams/{name}", Need: access.Viewer, Serve: h.getStream},
+		{Method: "DELETE", Path: "/api/v2/streams/{name}", Need: access.Operator, Serve: h.endStream},
+		{Method: "GET", Path: "/api/v2/streams/{name}/snapshot.jpg", Need: access.Viewer, Serve: h.getSnapshot},
+		{Method: "GET", Path: "/api/v2/declarations", Need: access.Viewer, Serve: h.listDeclarations},
+		{Method: "GET", Path: "/api/v2/declarations/{name}", Need: access.Viewer, Serve: h.getDeclaration},
+		{Method: "PUT", Path: "/api/v2/declarations/{name}", Need: access.Operator, Serve: h.putDeclaration},
+		{Method: "PATCH", Path: "/api/v2/declarations/{name}", Need: access.Operator, Serve: h.patchDeclaration},
+		{Method: "DELETE", Path: "/api/v2/declarations/{name}", Need: access.Operator, Serve: h.deleteDeclaration},
+		{Method: "GET", Path: "/api/v2/publishers", Need: access.Viewer, Serve: h.listPublishers},
+		{Method: "GET", Path: "/api/v2/sessions", Need: access.Viewer, Serve: h.listSessions},
+		{Method: "DELETE", Path: "/api/v2/sessions", Need: access.Operator, Serve: h.endSessions},
+		{Method: "GET", Path: "/api/v2/sessions/{id}", Need: access.Viewer, Serve: h.getSession},
+		{Method: "DELETE", Path: "/api/v2/sessions/{id}", Need: access.Operator, Serve: h.endSession},
+		{Method: "GET", Path: "/api/v2/server", Need: access.Viewer, Serve: h.getServer},
+		{Method: "GET", Path: "/api/v2/events", Need: access.Viewer, Serve: h.events},
+		{Method: "GET", Path: "/api/v2/log-level", Need: access.Viewer, Serve: h.getLogLevel},
+		{Method: "PUT", Path: "/api/v2/log-level", Need: access.Admin, Serve: h.putLogLevel},
+		{Method: "GET", Path: "/api/v2/limits", Need: access.Viewer, Serve: h.getLimits},
+		{Method: "GET", Path: "/api/v2/limits/usage", Need: access.Viewer, Serve: h.getUsage},
+		{Method: "PUT", Path: "/api/v2/limits", Need: access.Admin, Serve: h.putLimits},
+		{Method: "PATCH", Path: "/api/v2/limits", Need: access.Admin, Serve: h.patchLimits},
+		{Method: "GET", Path: "/api/v2/config", Need: access.Viewer, Serve: h.getConfig},
+		{Method: "PATCH", Path: "/api/v2/config", Need: access.Admin, Serve: h.patchConfig},
+		{Method: "GET", Path: "/api/v2/tokens", Need: access.Admin, Serve: h.listTokens},
+		{Method: "POST", Path: "/api/v2/tokens", Need: access.Admin, Serve: h.addToken},
+		{Method: "DELETE", Path: "/api/v2/tokens", Need: access.Admin, Serve: h.revokeTokens},
+		{Method: "GET", Path: "/api/v2/tokens/{id}", Need: access.Admin, Serve: h.getToken},
+		{Method: "DELETE", Path: "/api/v2/tokens/{id}", Need: access.Admin, Serve: h.revokeToken},
+		{Method: "GET", Path: "/api/v2/me", Need: access.Viewer, Serve: h.getMe},
+		{Method: "GET", Path: "/api/openapi.json", Need: access.Viewer, Serve: h.getOpenAPI},
 	}
-}
-
-// A call is one request that was let in, and where its answer goes.
-type call struct {
-	w      http.ResponseWriter
-	r      *http.Request
-	caller *access.Caller
-	status int   // of the answer, for the audit
-	more   []any // for the audit, in pairs
 }
 
 // ServeHTTP answers one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.setup.Do(h.prepare)
-	control := http.NewResponseController(w)
-	if r.ContentLength != 0 {
-		// Even of a body that is not read: net/http reads it to its end. Where
-		// there are no deadlines, the server's own bounds hold.
-		_ = control.SetReadDeadline(time.Now().Add(h.bodyTime))
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-	}
-	_ = control.SetWriteDeadline(time.Now().Add(maxAnswerTime))
-	head := w.Header()
-	head.Set("Cache-Control", "no-store")
-	head.Set("X-Content-Type-Options", "nosniff")
-	head.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-	head.Set("Referrer-Policy", "no-referrer")
-	if !strings.HasPrefix(r.URL.Path, "/") || path.Clean(r.URL.Path) != r.URL.Path { // the mux would redirect
-		h.enter(w, r, nil)
-	} else {
-		h.mux.ServeHTTP(w, r)
-	}
-	_ = control.Flush() // within the time that there is
-	_ = control.SetWriteDeadline(time.Time{})
+	h.server.ServeHTTP(w, r)
 }
 
 // Close ends the answers that have no end of their own, those to /events, for
@@ -121,73 +114,8 @@ func (h *Handler) prepare() {
 	if h.started.IsZero() {
 		h.started = time.Now()
 	}
-	if h.bodyTime == 0 {
-		h.bodyTime = maxBodyTime
-	}
 	if h.pingEvery == 0 {
 		h.pingEvery = 15 * time.Second
 	}
-	methods := map[string][]route{}
-	for _, rt := range routes() {
-		pattern := strings.Replace(rt.path, "{name}", "{name...}", 1)
-		methods[pattern] = append(methods[pattern], rt)
-	}
-	h.mux = http.NewServeMux()
-	for pattern, list := range methods {
-		h.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { h.enter(w, r, list) })
-	}
-	h.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { h.enter(w, r, nil) })
-}
-
-func (h *Handler) gate() *access.Gate {
-	if h.Gate == nil {
-		return &h.local
-	}
-	return h.Gate
-}
-
-// enter lets a request in to one of the routes of its path, of which there may
-// be none. Strangers do not learn which paths there are.
-func (h *Handler) enter(w http.ResponseWriter, r *http.Request, list []route) {
-	method := r.Method
-	if method == http.MethodHead {
-		method = http.MethodGet
-	}
-	need := access.Viewer
-	i := slices.IndexFunc(list, func(rt route) bool { return rt.method == method })
-	if i >= 0 {
-		need = list[i].need
-	}
-	if h.gate().CORS(w, r, allowed(list)) {
-		return
-	}
-	c := &call{w: w, r: r, status: http.StatusOK}
-	caller, no := h.gate().Admit(w, r, need)
-	if no != nil {
-		c.refuse(no.Status, no.Detail)
-		return
-	}
-	c.caller = caller
-	defer func() { h.gate().Audit(r, caller, c.status, c.more...) }()
-	switch {
-	case i >= 0:
-		list[i].serve(h, c)
-	case list == nil:
-		c.refuse(http.StatusNotFound, "there is nothing of that name")
-	default:
-		w.Header().Set("Allow", allowed(list))
-		c.refuse(http.StatusMethodNotAllowed, "this takes "+allowed(list))
-	}
-}
-
-// allowed lists the methods of a path.
-func allowed(list []route) string {
-	var methods []string
-	for _, rt := range list {
-		methods = append(methods, rt.method)
-		if rt.method == http.MethodGet {
-			methods = append(methods, http.MethodHead)
-		}
-	}
-	return strings.Join(methods, ", ")
+	h.server = rest.Server{Gate: h.Gate, Routes: h.routes(), BodyTime: h.bodyTime}
 }

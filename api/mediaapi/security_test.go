@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/runnel-media/runnel/api/access"
+	"github.com/runnel-media/runnel/api/internal/rest"
 	"github.com/runnel-media/runnel/stream"
 )
 
@@ -87,7 +88,7 @@ func TestForgery(t *testing.T) {
 func TestBodies(t *testing.T) {
 	h := newHandler(&stream.Hub{})
 	h.bodyTime = 200 * time.Millisecond
-	refused(t, ask(h, "PUT", "/api/v2/log-level", `{"level":"`+strings.Repeat("x", maxBody)+`"}`), 413)
+	refused(t, ask(h, "PUT", "/api/v2/log-level", `{"level":"`+strings.Repeat("x", rest.MaxBody)+`"}`), 413)
 
 	srv := httptest.NewServer(h)
 	defer srv.Close()
@@ -134,4 +135,38 @@ func TestAudit(t *testing.T) {
 	require.Contains(t, log.String(), "status=403")
 	refused(t, ask(h, "GET", "/api/v2/streams", "", "Authorization", "Bearer wrong"+secret), 401)
 	require.NotContains(t, log.String(), secret)
+}
+
+// TestChangesForged: no change at all is taken from a page of another origin, as
+// a form, or by a proxy's word.
+func TestChangesForged(t *testing.T) {
+	hub := &stream.Hub{}
+	defer hub.Close()
+	h := newHandler(hub)
+	n := 0
+	for _, rt := range h.routes() {
+		if rt.Method == "GET" {
+			continue
+		}
+		n++
+		target := strings.NewReplacer("{name}", "live/x", "{id}", "x").Replace(rt.Path)
+		refused(t, ask(h, rt.Method, target, "{}", "Origin", "https://evil.example"), 403)
+		refused(t, ask(h, rt.Method, target, "{}", "Sec-Fetch-Site", "same-site"), 403)
+		refused(t, ask(h, rt.Method, target, "{}", "X-Forwarded-Host", "localhost"), 403)
+		refused(t, ask(h, rt.Method, target, "name=live/x", "Content-Type", "application/x-www-form-urlencoded"), 415)
+		r := httptest.NewRequest(rt.Method, target, strings.NewReader("{}"))
+		r.Host, r.RemoteAddr = "rebound.example", "127.0.0.1:4000"
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		refused(t, w, 403)
+		r.Host, r.RemoteAddr = "localhost", "192.0.2.1:4000"
+		w = httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		refused(t, w, 403)
+	}
+	require.Greater(t, n, 12)
+	for range hub.Declarations() {
+		t.Fatal("something was declared")
+	}
 }

@@ -2,14 +2,13 @@ package mediaapi
 
 import (
 	_ "embed"
-	"log/slog"
-	"net/http"
 	"os"
 	"runtime"
 	"runtime/metrics"
 	"time"
 
 	"github.com/runnel-media/runnel/api/internal/process"
+	"github.com/runnel-media/runnel/api/internal/rest"
 )
 
 // A serverInfo is this process.
@@ -35,7 +34,7 @@ type serverInfo struct {
 	Latency  latency                   `json:"latency"`
 }
 
-func (h *Handler) getServer(c *call) {
+func (h *Handler) getServer(c *rest.Call) {
 	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}}
 	metrics.Read(samples)
 	info := serverInfo{
@@ -58,46 +57,13 @@ func (h *Handler) getServer(c *call) {
 		info.BytesIn += st.BytesIn
 		info.BytesOut += st.BytesOut
 	}
-	c.answer(info)
-}
-
-// A logLevel is the least level that is logged.
-type logLevel struct {
-	Level slog.Level `json:"level"`
-}
-
-func (h *Handler) getLogLevel(c *call) {
-	if h.LogLevel == nil {
-		c.refuse(http.StatusNotFound, "the log level cannot be changed here")
-		return
-	}
-	c.answer(logLevel{h.LogLevel.Level()})
-}
-
-func (h *Handler) putLogLevel(c *call) {
-	if h.LogLevel == nil {
-		c.refuse(http.StatusNotFound, "the log level cannot be changed here")
-		return
-	}
-	var body struct {
-		Level *slog.Level `json:"level"`
-	}
-	if !c.read(&body) {
-		return
-	}
-	if body.Level == nil {
-		c.refuse(http.StatusUnprocessableEntity, "level is debug, info, warn or error")
-		return
-	}
-	if !c.unchanged(logLevel{h.LogLevel.Level()}) {
-		return
-	}
-	h.LogLevel.Set(*body.Level)
-	c.more = []any{"to", *body.Level}
-	c.answer(logLevel{h.LogLevel.Level()})
+	c.Answer(info)
 }
 
 //go:embed openapi.json
 var openAPI []byte
 
-func (h *Handler) getOpenAPI(c *call) { c.answerBytes(openAPI) }
+// OpenAPI returns the document of what a Handler serves, for package api.
+func (h *Handler) OpenAPI() []byte { return openAPI }
+
+func (h *Handler) getOpenAPI(c *rest.Call) { c.AnswerBytes(openAPI) }

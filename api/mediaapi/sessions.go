@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/runnel-media/runnel/api/internal/rest"
 	"github.com/runnel-media/runnel/stream"
 )
 
@@ -112,12 +113,12 @@ func readCursor(s string) (cursor, error) {
 	return cursor{n, id}, nil
 }
 
-func (h *Handler) listSessions(c *call) {
-	q, ok := c.query(append(slices.Clone(filterNames), "after", "limit")...)
+func (h *Handler) listSessions(c *rest.Call) {
+	q, ok := c.Query(append(slices.Clone(filterNames), "after", "limit")...)
 	if !ok {
 		return
 	}
-	limit, ok := c.limit(q)
+	limit, ok := c.Limit(q)
 	if !ok {
 		return
 	}
@@ -127,7 +128,7 @@ func (h *Handler) listSessions(c *call) {
 		after, err = readCursor(s)
 	}
 	if err != nil {
-		c.refuse(http.StatusBadRequest, err.Error())
+		c.Refuse(http.StatusBadRequest, err.Error())
 		return
 	}
 	type entry struct {
@@ -154,41 +155,41 @@ func (h *Handler) listSessions(c *call) {
 	for _, e := range page {
 		list.Sessions = append(list.Sessions, describeSession(e.session))
 	}
-	c.answer(list)
+	c.Answer(list)
 }
 
 // session finds the session that the path names.
-func (h *Handler) session(c *call) *stream.Session {
-	s := h.Hub.Session(c.r.PathValue("id"))
+func (h *Handler) session(c *rest.Call) *stream.Session {
+	s := h.Hub.Session(c.R.PathValue("id"))
 	if s == nil {
-		c.refuse(http.StatusNotFound, "no such session is open")
+		c.Refuse(http.StatusNotFound, "no such session is open")
 	}
 	return s
 }
 
-func (h *Handler) getSession(c *call) {
-	if _, ok := c.query(); !ok {
+func (h *Handler) getSession(c *rest.Call) {
+	if _, ok := c.Query(); !ok {
 		return
 	}
 	if s := h.session(c); s != nil {
-		c.answer(describeSession(s))
+		c.Answer(describeSession(s))
 	}
 }
 
 // endSession kicks. The session may be in the list for a moment more, until its
 // connection has gone.
-func (h *Handler) endSession(c *call) {
-	if _, ok := c.query(); !ok {
+func (h *Handler) endSession(c *rest.Call) {
+	if _, ok := c.Query(); !ok {
 		return
 	}
-	if s := h.session(c); s != nil && c.unchanged(describeSession(s)) {
+	if s := h.session(c); s != nil && c.Unchanged(describeSession(s)) {
 		s.Kick(nil)
-		c.done()
+		c.Done()
 	}
 }
 
-func (h *Handler) endSessions(c *call) {
-	q, ok := c.query(filterNames...)
+func (h *Handler) endSessions(c *rest.Call) {
+	q, ok := c.Query(filterNames...)
 	if !ok {
 		return
 	}
@@ -197,7 +198,7 @@ func (h *Handler) endSessions(c *call) {
 		err = fmt.Errorf("which? %s", strings.Join(filterNames, "=, ")+"=")
 	}
 	if err != nil {
-		c.refuse(http.StatusBadRequest, err.Error())
+		c.Refuse(http.StatusBadRequest, err.Error())
 		return
 	}
 	ended := 0
@@ -206,8 +207,8 @@ func (h *Handler) endSessions(c *call) {
 			ended++
 		}
 	}
-	c.more = []any{"filter", q.Encode(), "ended", ended}
-	c.answer(struct {
+	c.More = []any{"filter", q.Encode(), "ended", ended}
+	c.Answer(struct {
 		Ended int `json:"ended"`
 	}{ended})
 }
@@ -221,10 +222,10 @@ type identity struct {
 	Expires *time.Time `json:"expires,omitempty"`
 }
 
-func (h *Handler) getMe(c *call) {
-	me := identity{User: c.caller.User, Role: c.caller.Role.String()}
-	if !c.caller.Expires.IsZero() {
-		me.Expires = &c.caller.Expires
+func (h *Handler) getMe(c *rest.Call) {
+	me := identity{User: c.Caller.User, Role: c.Caller.Role.String()}
+	if !c.Caller.Expires.IsZero() {
+		me.Expires = &c.Caller.Expires
 	}
-	c.answer(me)
+	c.Answer(me)
 }

@@ -1,21 +1,26 @@
 package mediaapi
 
 import (
-	"math"
+	"errors"
+	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
+	"github.com/runnel-media/runnel/api/internal/rest"
 	"github.com/runnel-media/runnel/stream"
 )
 
-// A streamInfo is a stream at one moment.
+// A streamInfo is a stream at one moment: live, declared, or both.
 type streamInfo struct {
 	Name          string          `json:"name"`
-	Started       time.Time       `json:"started"`
-	Publishing    bool            `json:"publishing"`          // false: it waits for its publisher to come back
+	Live          bool            `json:"live"`
+	Title         string          `json:"title,omitempty"`
+	Labels        labels          `json:"labels,omitempty"`
+	Started       time.Time       `json:"started,omitzero"`
+	Publishing    bool            `json:"publishing"`          // false: it waits for its publisher, the first or one to come back
 	Publisher     string          `json:"publisher,omitempty"` // ID of its session, if it has one
 	Viewers       int             `json:"viewers"`
 	Frames        uint64          `json:"frames"`
@@ -25,7 +30,10 @@ type streamInfo struct {
 	Position      float64         `json:"position"` // seconds of media
 	Latency       latency         `json:"latency"`
 	Tracks        []trackInfo     `json:"tracks"`
-	Metadata      map[string]any  `json:"metadata,omitempty"` // of one stream only, not of a list
+
+	// Of one stream only, not of a list.
+	Metadata    map[string]any   `json:"metadata,omitempty"` // what the publisher says
+	Declaration *declarationInfo `json:"declaration,omitempty"`
 }
 
 // latency is from a frame's arrival to its socket write, in seconds.
@@ -38,42 +46,6 @@ type latency struct {
 func latencyOf(h *stream.Histogram) latency {
 	_, count, _ := h.Snapshot()
 	return latency{h.Quantile(0.5).Seconds(), h.Quantile(0.99).Seconds(), count}
-}
-
-type trackInfo struct {
-	ID          uint8        `json:"id"`
-	Kind        string       `json:"kind"`
-	Codec       stream.Codec `json:"codec"`
-	CodecString string       `json:"codec_string,omitempty"` // RFC 6381
-	Language    string       `json:"language,omitempty"`
-	Profile     string       `json:"profile,omitempty"`
-	Level       string       `json:"level,omitempty"`
-	Width       int          `json:"width,omitempty"`
-	Height      int          `json:"height,omitempty"`
-	SampleRate  int          `json:"sample_rate,omitempty"`
-	Channels    int          `json:"channels,omitempty"`
-	*trackFigures
-}
-
-// trackFigures are what a track in an event has not.
-type trackFigures struct {
-	Frames      uint64  `json:"frames"`
-	Bytes       uint64  `json:"bytes"`
-	FrameRate   float64 `json:"frame_rate"`
-	KeyInterval float64 `json:"key_interval"` // seconds
-}
-
-func describeTrack(t *stream.Track) trackInfo {
-	info := trackInfo{ID: t.ID, Kind: t.Kind().String(), Codec: t.Codec, CodecString: t.CodecString(), Language: t.Language}
-	switch t.Kind() { // an error leaves out what is not known
-	case stream.Video:
-		v, _ := t.Video()
-		info.Profile, info.Level, info.Width, info.Height = v.Profile, v.Level, v.Width, v.Height
-	case stream.Audio:
-		a, _ := t.Audio()
-		info.Profile, info.SampleRate, info.Channels = a.Profile, a.Rate, a.Channels
-	}
-	return info
 }
 
 // peers are the sessions by stream: how many play it and which publishes it.
@@ -98,20 +70,78 @@ func (h *Handler) peers() peers {
 	return p
 }
 
-func describeStream(s *stream.Stream, p peers) streamInfo {
-	st := s.Stats()
-	info := streamInfo{
-		Name: s.Name(), Started: s.Started(), Publishing: s.Publishing(), Viewers: p.viewers[s.Name()],
-		Frames: st.Frames, Bytes: st.Bytes, DroppedFrames: st.Dropped, BitRate: st.BitRate,
-		Position: st.Position.Seconds(), Latency: latencyOf(&s.Latency), Tracks: []trackInfo{},
+// A known is a stream that is live, or declared, or both.
+type known struct {
+	name string
+	live *stream.Stream
+	decl *stream.Declaration
+}
+
+func (h *Handler) find(name string) (k known, ok bool) {
+	k = known{name, h.Hub.Stream(name), h.Hub.Declaration(name)}
+	return k, k.live != nil || k.decl != nil
+}
+
+// all returns the streams that match, by name.
+func (h *Handler) all(match func(known) bool) []known {
+	byName := map[string]known{}
+	for s := range h.Hub.Streams() {
+		byName[s.Name()] = known{name: s.Name(), live: s}
 	}
+	for name, d := range h.Hub.Declarations() {
+		byName[name] = known{name, byName[name].live, d}
+	}
+	var list []known
+	for _, k := range byName {
+		if match(k) {
+			list = append(list, k)
+		}
+	}
+	slices.SortFunc(list, func(a, b known) int { return strings.Compare(a.name, b.name) })
+	return list
+}
+
+func (k known) labelled(name, text string) bool {
+	if k.decl == nil {
+		return false
+	}
+	got, ok := k.decl.Labels[name]
+	return ok && got == text
+}
+
+func (k known) describe(p peers) streamInfo {
+	info := streamInfo{Name: k.name, Live: k.live != nil, Viewers: p.viewers[k.name], Tracks: []trackInfo{}}
+	if k.decl != nil {
+		info.Title, info.Labels = k.decl.Title, k.decl.Labels
+	}
+	if k.live == nil {
+		return info
+	}
+	st := k.live.Stats()
+	info.Started, info.Publishing = k.live.Started(), k.live.Publishing()
+	info.Frames, info.Bytes, info.DroppedFrames, info.BitRate = st.Frames, st.Bytes, st.Dropped, st.BitRate
+	info.Position, info.Latency = st.Position.Seconds(), latencyOf(&k.live.Latency)
 	if info.Publishing {
-		info.Publisher = p.publishers[s.Name()].ID()
+		info.Publisher = p.publishers[k.name].ID()
 	}
 	for _, ts := range st.Tracks {
 		t := describeTrack(ts.Track)
 		t.trackFigures = &trackFigures{ts.Frames, ts.Bytes, ts.FrameRate, ts.KeyInterval.Seconds()}
 		info.Tracks = append(info.Tracks, t)
+	}
+	return info
+}
+
+// describeOne says all of one stream.
+func (h *Handler) describeOne(k known) streamInfo {
+	info := k.describe(h.peers())
+	if k.live != nil {
+		left := maxMetadata
+		info.Metadata, _ = presentable(map[string]any(k.live.Metadata()), 0, &left).(map[string]any)
+	}
+	if k.decl != nil {
+		d := describeDeclaration(k.name, k.decl)
+		info.Declaration = &d
 	}
 	return info
 }
@@ -123,184 +153,126 @@ type streamList struct {
 	Next    string       `json:"next,omitempty"`
 }
 
-func (h *Handler) listStreams(c *call) {
-	q, ok := c.query("prefix", "search", "codec", "publishing", "after", "limit")
+// A streamFilter picks streams. Empty fields match all.
+type streamFilter struct {
+	prefix, search, codec      string
+	publishing, live, declared *bool
+	label, value               string
+}
+
+func readStreamFilter(q url.Values) (f streamFilter, err error) {
+	f = streamFilter{prefix: q.Get("prefix"), search: strings.ToLower(q.Get("search")), codec: q.Get("codec")}
+	for _, b := range []struct {
+		name string
+		to   **bool
+	}{{"publishing", &f.publishing}, {"live", &f.live}, {"declared", &f.declared}} {
+		switch s := q.Get(b.name); s {
+		case "":
+		case "true", "false":
+			yes := s == "true"
+			*b.to = &yes
+		default:
+			return f, fmt.Errorf("%s is true or false", b.name)
+		}
+	}
+	if s := q.Get("label"); s != "" {
+		var ok bool
+		if f.label, f.value, ok = strings.Cut(s, "="); !ok || f.label == "" {
+			return f, fmt.Errorf("label is NAME=VALUE")
+		}
+	}
+	return f, nil
+}
+
+func (f *streamFilter) match(k known) bool {
+	is := func(want *bool, is bool) bool { return want == nil || *want == is }
+	title := ""
+	if k.decl != nil {
+		title = k.decl.Title
+	}
+	return strings.HasPrefix(k.name, f.prefix) &&
+		(strings.Contains(strings.ToLower(k.name), f.search) || strings.Contains(strings.ToLower(title), f.search)) &&
+		is(f.live, k.live != nil) && is(f.declared, k.decl != nil) && is(f.publishing, k.live != nil && k.live.Publishing()) &&
+		(f.label == "" || k.labelled(f.label, f.value)) &&
+		(f.codec == "" || k.live != nil && slices.ContainsFunc(k.live.Tracks(), func(t *stream.Track) bool { return t.Codec.String() == f.codec }))
+}
+
+func (h *Handler) listStreams(c *rest.Call) {
+	q, ok := c.Query("prefix", "search", "codec", "publishing", "live", "declared", "label", "after", "limit")
 	if !ok {
 		return
 	}
-	limit, ok := c.limit(q)
+	limit, ok := c.Limit(q)
 	if !ok {
 		return
 	}
-	publishing := q.Get("publishing")
-	if publishing != "" && publishing != "true" && publishing != "false" {
-		c.refuse(http.StatusBadRequest, "publishing is true or false")
+	f, err := readStreamFilter(q)
+	if err != nil {
+		c.Refuse(http.StatusBadRequest, err.Error())
 		return
 	}
-	search := strings.ToLower(q.Get("search"))
-	page, total, next := h.page(q.Get("after"), limit, func(s *stream.Stream) bool {
-		return strings.HasPrefix(s.Name(), q.Get("prefix")) &&
-			strings.Contains(strings.ToLower(s.Name()), search) &&
-			(publishing == "" || s.Publishing() == (publishing == "true")) &&
-			(q.Get("codec") == "" || slices.ContainsFunc(s.Tracks(), func(t *stream.Track) bool { return t.Codec.String() == q.Get("codec") }))
-	})
-	list := streamList{Streams: []streamInfo{}, Total: total, Next: next}
+	all := h.all(f.match)
+	page, next := rest.Page(all, func(k known) string { return k.name }, q.Get("after"), limit)
+	list := streamList{Streams: []streamInfo{}, Total: len(all), Next: next}
 	p := h.peers()
-	for _, s := range page {
-		list.Streams = append(list.Streams, describeStream(s, p))
+	for _, k := range page {
+		list.Streams = append(list.Streams, k.describe(p))
 	}
-	c.answer(list)
+	c.Answer(list)
 }
 
-// page returns the streams that match, in order of their names, from the one
-// after a name on.
-func (h *Handler) page(after string, limit int, match func(*stream.Stream) bool) (page []*stream.Stream, total int, next string) {
-	for s := range h.Hub.Streams() {
-		if match(s) {
-			total++
-			if s.Name() > after {
-				page = append(page, s)
-			}
-		}
-	}
-	slices.SortFunc(page, func(a, b *stream.Stream) int { return strings.Compare(a.Name(), b.Name()) })
-	if len(page) > limit {
-		page = page[:limit]
-		next = page[limit-1].Name()
-	}
-	return page, total, next
-}
-
-// stream finds the stream that the path names.
-func (h *Handler) stream(c *call) *stream.Stream {
-	s := h.Hub.Stream(c.r.PathValue("name"))
-	if s == nil {
-		c.refuse(http.StatusNotFound, "no such stream is live")
-	}
-	return s
-}
-
-func (h *Handler) oneStream(s *stream.Stream) streamInfo {
-	info := describeStream(s, h.peers())
-	left := maxMetadata
-	info.Metadata, _ = presentable(map[string]any(s.Metadata()), 0, &left).(map[string]any)
-	return info
-}
-
-func (h *Handler) getStream(c *call) {
-	if _, ok := c.query(); !ok {
+func (h *Handler) getStream(c *rest.Call) {
+	if _, ok := c.Query(); !ok {
 		return
 	}
-	if s := h.stream(c); s != nil {
-		c.answer(h.oneStream(s))
-	}
-}
-
-func (h *Handler) endStream(c *call) {
-	if _, ok := c.query(); !ok {
-		return
-	}
-	if s := h.stream(c); s != nil && c.unchanged(h.oneStream(s)) {
-		s.End(stream.ErrKicked)
-		c.done()
-	}
-}
-
-// A publisherInfo is who sends a stream in; Session is nil if this program
-// itself does.
-type publisherInfo struct {
-	Stream  string          `json:"stream"`
-	Since   time.Time       `json:"since"`
-	Session *sessionInfo    `json:"session"`
-	BitRate stream.BitRates `json:"bit_rate"`
-}
-
-type publisherList struct {
-	Publishers []publisherInfo `json:"publishers"`
-	Total      int             `json:"total"`
-	Next       string          `json:"next,omitempty"`
-}
-
-func (h *Handler) listPublishers(c *call) {
-	q, ok := c.query("prefix", "after", "limit")
+	k, ok := h.find(c.R.PathValue("name"))
 	if !ok {
+		c.Refuse(http.StatusNotFound, "no such stream is live or declared")
 		return
 	}
-	limit, ok := c.limit(q)
+	c.Answer(h.describeOne(k))
+}
+
+// endStream ends a stream, and forgets what was declared of it: first that, so
+// that a publisher who comes back has no right any more.
+func (h *Handler) endStream(c *rest.Call) {
+	if _, ok := c.Query(); !ok {
+		return
+	}
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	k, ok := h.find(c.R.PathValue("name"))
 	if !ok {
+		c.Refuse(http.StatusNotFound, "no such stream is live or declared")
 		return
 	}
-	page, total, next := h.page(q.Get("after"), limit, func(s *stream.Stream) bool {
-		return s.Publishing() && strings.HasPrefix(s.Name(), q.Get("prefix"))
-	})
-	list := publisherList{Publishers: []publisherInfo{}, Total: total, Next: next}
-	p := h.peers()
-	for _, s := range page {
-		info := publisherInfo{Stream: s.Name(), Since: s.Started(), BitRate: s.Stats().BitRate}
-		if session := p.publishers[s.Name()]; session != nil {
-			si := describeSession(session)
-			info.Session, info.Since = &si, si.Started
-		}
-		list.Publishers = append(list.Publishers, info)
+	if !c.Unchanged(h.describeOne(k)) || k.decl != nil && !h.change(c, k.name, nil) {
+		return
 	}
-	c.answer(list)
+	if k.live != nil {
+		k.live.End(stream.ErrKicked)
+	}
+	c.Done()
 }
 
-// What of a publisher's metadata is shown.
-const (
-	maxMetadata      = 500 // values, of all depths together
-	maxMetadataDepth = 6
-	maxMetadataText  = 1000 // bytes of one text
-)
-
-// presentable copies what a peer said as JSON can say it, within bounds: there
-// are no NaN and no infinity in JSON.
-func presentable(v any, depth int, left *int) any {
-	if *left--; *left < 0 || depth > maxMetadataDepth {
-		return nil
+func (h *Handler) getSnapshot(c *rest.Call) {
+	if _, ok := c.Query(); !ok {
+		return
 	}
-	switch v := v.(type) {
-	case bool:
-		return v
-	case float64:
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return nil
-		}
-		return v
-	case string:
-		return cut(v)
-	case []any:
-		list := []any{}
-		for _, e := range v {
-			if *left <= 0 {
-				break
-			}
-			list = append(list, presentable(e, depth+1, left))
-		}
-		return list
-	case map[string]any:
-		if v == nil {
-			return nil
-		}
-		m := map[string]any{}
-		for _, key := range sortedKeys(v) {
-			if *left <= 0 {
-				break
-			}
-			m[cut(key)] = presentable(v[key], depth+1, left)
-		}
-		return m
+	if h.Snapshot == nil {
+		c.Refuse(http.StatusNotFound, "there are no snapshots here")
+		return
 	}
-	return nil
-}
-
-func cut(s string) string {
-	if len(s) <= maxMetadataText {
-		return s
+	picture, err := h.Snapshot(c.R.Context(), c.R.PathValue("name"))
+	switch {
+	case err == nil:
+		c.AnswerData("image/jpeg", picture)
+	case errors.Is(err, stream.ErrNotFound), errors.Is(err, stream.ErrName):
+		c.Refuse(http.StatusNotFound, "no such stream is live")
+	case errors.Is(err, stream.ErrUnsupported):
+		c.Refuse(http.StatusUnsupportedMediaType, "the stream has no picture")
+	default:
+		c.More = []any{"err", err}
+		c.Refuse(http.StatusServiceUnavailable, "there is no picture now")
 	}
-	n := maxMetadataText
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n] + "…"
 }

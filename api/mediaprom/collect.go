@@ -25,6 +25,7 @@ var (
 	streams        = gauge("runnel_streams", "Live streams.")
 	streamsHidden  = gauge("runnel_streams_without_series", "Live streams beyond the bound of series by stream.")
 	streamsStarted = counter("runnel_streams_started_total", "Streams that came up so far.")
+	declarations   = gauge("runnel_declared_streams", "Streams that are declared, live or not.")
 	eventsLost     = counter("runnel_metrics_lost_events_total", "Events that the metrics were too slow for; some sessions are not counted.")
 
 	sessions       = gauge("runnel_sessions", "Open sessions.", "protocol", "role")
@@ -35,6 +36,12 @@ var (
 	unsent         = counter("runnel_unsent_bytes_total", "Media not sent because the player was too slow.", "protocol")
 	stalls         = counter("runnel_stalls_total", "Times that a player fell so far behind that it skipped to a key frame.", "protocol")
 
+	recordingNow    = gauge("runnel_recordings", "Files that are being recorded.")
+	recordingsBegun = counter("runnel_recordings_started_total", "Files that were begun.")
+	recordingsEnded = counter("runnel_recordings_ended_total", "Files that are complete, or were cut by a failure.", "result")
+	recordedBytes   = counter("runnel_recorded_bytes_total", "Bytes of the files that have ended.")
+	storageFailures = counter("runnel_storage_failures_total", "Files that could not be stored.")
+
 	streamViewers    = gauge("runnel_stream_viewers", "Sessions that play the stream.", "stream")
 	streamPublishing = gauge("runnel_stream_publishing", "1 if the stream has a publisher now, 0 if it waits for one to come back.", "stream")
 	streamStarted    = gauge("runnel_stream_start_time_seconds", "When the stream came up, in Unix time.", "stream")
@@ -43,19 +50,22 @@ var (
 	streamDropped    = counter("runnel_stream_dropped_frames_total", "Frames that slow readers in this process left out.", "stream")
 
 	serverLatency = prometheus.NewDesc("runnel_server_latency_seconds", "From a frame's arrival to its socket write.", nil, nil)
+	sessionStalls = prometheus.NewDesc("runnel_session_stalls", "Stalls of a player's session, when it has ended.", []string{"protocol"}, nil)
 	firstFrame    = prometheus.NewDesc("runnel_first_frame_seconds", "From a player's session's start to its first media.", []string{"protocol"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (m *Media) Describe(out chan<- *prometheus.Desc) {
-	for _, m := range []metric{
+	for _, x := range []metric{
 		streams, streamsHidden, streamsStarted, eventsLost, sessions, sessionsOpened, sessionsClosed, received, sent, unsent,
 		stalls, streamViewers, streamPublishing, streamStarted, streamFrames, streamBytes, streamDropped,
+		declarations, recordingNow, recordingsBegun, recordingsEnded, recordedBytes, storageFailures,
 	} {
-		out <- m.desc
+		out <- x.desc
 	}
 	out <- serverLatency
 	out <- firstFrame
+	out <- sessionStalls
 }
 
 // Collect implements prometheus.Collector.
@@ -73,6 +83,11 @@ func (m *Media) collectStreams(put func(metric, float64, ...string)) {
 	list, all := m.streams()
 	put(streams, float64(all))
 	put(streamsHidden, float64(all-len(list)))
+	declared := 0
+	for range m.Hub.Declarations() {
+		declared++
+	}
+	put(declarations, float64(declared))
 	viewers := map[string]int{}
 	if len(list) > 0 {
 		for s := range m.Hub.Sessions() {
@@ -117,11 +132,22 @@ func (m *Media) collectSessions(out chan<- prometheus.Metric, put func(metric, f
 		put(unsent, float64(p.unsent), name)
 		put(stalls, float64(p.skips), name)
 	}
-	for protocol, h := range m.first {
-		buckets := make(map[float64]uint64, len(firstBounds))
-		for i, bound := range firstBounds {
-			buckets[bound] = h.counts[i]
+	put(recordingsBegun, float64(m.recorded.started))
+	put(recordingNow, float64(max(0, int64(m.recorded.started-m.recorded.complete-m.recorded.cut))))
+	put(recordingsEnded, float64(m.recorded.complete), "complete")
+	put(recordingsEnded, float64(m.recorded.cut), "cut")
+	put(recordedBytes, float64(m.recorded.bytes))
+	put(storageFailures, float64(m.recorded.failures))
+	for _, by := range []struct {
+		desc       *prometheus.Desc
+		histograms map[string]*histogram
+	}{{firstFrame, m.first}, {sessionStalls, m.stalled}} {
+		for protocol, h := range by.histograms {
+			buckets := make(map[float64]uint64, len(h.bounds))
+			for i, bound := range h.bounds {
+				buckets[bound] = h.counts[i]
+			}
+			out <- prometheus.MustNewConstHistogram(by.desc, h.count, h.sum, buckets, protocol)
 		}
-		out <- prometheus.MustNewConstHistogram(firstFrame, h.count, h.sum, buckets, protocol)
 	}
 }

@@ -3,6 +3,7 @@
 package mediaprom
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/runnel-media/runnel/auth/limit"
 	"github.com/runnel-media/runnel/stream"
 )
 
@@ -27,6 +29,11 @@ type Media struct {
 	// longest have theirs, the others are but counted. 0: 1000; negative:
 	// none.
 	MaxStreams int
+	// MaxKinds bounds the series by protocol and role; what comes after is
+	// "other". There are as many protocols as the host's servers name. 0: 64.
+	MaxKinds int
+	// Limits are in the Handler too; nil: there are none.
+	Limits *limit.Limiter
 
 	mu       sync.Mutex
 	running  bool
@@ -34,8 +41,17 @@ type Media struct {
 	lost     bool            // events were: sessions may have closed unseen
 	kinds    map[kind]*totals
 	first    map[string]*histogram // by protocol: players' time to first frame
+	stalled  map[string]*histogram // by protocol: stalls of players' sessions that have ended
 	started  uint64                // streams
 	missed   uint64                // events
+	recorded recordings
+}
+
+// recordings are what the recordings came to so far.
+type recordings struct {
+	started, complete, cut uint64
+	bytes                  uint64 // of those that have ended
+	failures               uint64 // of the storage
 }
 
 var _ prometheus.Collector = (*Media)(nil)
@@ -56,35 +72,45 @@ type seen struct {
 	stats stream.SessionStats
 }
 
-// A histogram counts durations, as Prometheus wants them: cumulated.
+// A histogram counts what is observed, as Prometheus wants it: cumulated.
 type histogram struct {
-	counts [len(firstBounds)]uint64
+	bounds []float64
+	counts []uint64
 	count  uint64
 	sum    float64
 }
 
-// firstBounds are the bounds of the time to first frame, in seconds.
-var firstBounds = [...]float64{0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30}
+var (
+	// firstBounds are the bounds of the time to first frame, in seconds.
+	firstBounds = []float64{0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30}
+	// stallBounds are those of a session's stalls.
+	stallBounds = []float64{0, 1, 2, 5, 10, 20, 50, 100}
+)
 
-func (h *histogram) observe(seconds float64) {
-	for i, bound := range firstBounds {
-		if seconds <= bound {
+// observe counts v in the histogram of a protocol, which it makes.
+func observe(by map[string]*histogram, protocol string, bounds []float64, v float64) {
+	h := by[protocol]
+	if h == nil {
+		h = &histogram{bounds: bounds, counts: make([]uint64, len(bounds))}
+		by[protocol] = h
+	}
+	for i, bound := range h.bounds {
+		if v <= bound {
 			h.counts[i]++
 		}
 	}
 	h.count++
-	h.sum += seconds
+	h.sum += v
 }
-
-// maxKinds bounds the labels of sessions; what comes after is "other". There
-// are as many protocols as the host's servers name.
-const maxKinds = 64
 
 // Handler serves the metrics, with those of the Go runtime and the process, out
 // of a registry of its own.
 func (m *Media) Handler() http.Handler {
 	r := prometheus.NewRegistry()
 	r.MustRegister(m, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if m.Limits != nil {
+		r.MustRegister(Limits{m.Limits})
+	}
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{})
 }
 
@@ -122,7 +148,21 @@ func (m *Media) take(e stream.Event) {
 			return // it was given up as lost
 		}
 		m.add(s, e.Stats)
+		if s.kind.role == string(stream.RolePlay) {
+			observe(m.stalled, s.kind.protocol, stallBounds, float64(e.Stats.Skips))
+		}
 		m.leave(e.Session.ID, s)
+	case stream.RecordingStarted:
+		m.recorded.started++
+	case stream.RecordingEnded:
+		if e.Err == nil {
+			m.recorded.complete++
+		} else {
+			m.recorded.cut++
+		}
+		m.recorded.bytes += uint64(max(e.Size, 0))
+	case stream.StorageFailed:
+		m.recorded.failures++
 	case stream.EventsLost:
 		m.missed += uint64(e.Count)
 		m.lost = true
@@ -137,14 +177,15 @@ func (m *Media) enter(info stream.SessionInfo) seen {
 	k := kind{label(info.Protocol), label(string(info.Role))}
 	t := m.kinds[k]
 	if t == nil {
-		if len(m.kinds) >= maxKinds {
+		if len(m.kinds) >= cmp.Or(m.MaxKinds, 64) {
 			k.protocol = "other"
 			t = m.kinds[k]
 		}
 		if t == nil {
 			t = &totals{}
 			if m.kinds == nil {
-				m.kinds, m.sessions, m.first = map[kind]*totals{}, map[string]seen{}, map[string]*histogram{}
+				m.kinds, m.sessions = map[kind]*totals{}, map[string]seen{}
+				m.first, m.stalled = map[string]*histogram{}, map[string]*histogram{}
 			}
 			m.kinds[k] = t
 		}
@@ -164,12 +205,7 @@ func (m *Media) add(s seen, now stream.SessionStats) {
 	t.unsent += now.Dropped - s.stats.Dropped
 	t.skips += now.Skips - s.stats.Skips
 	if s.stats.FirstFrame == 0 && now.FirstFrame > 0 && s.kind.role == string(stream.RolePlay) {
-		h := m.first[s.kind.protocol]
-		if h == nil {
-			h = &histogram{}
-			m.first[s.kind.protocol] = h
-		}
-		h.observe(now.FirstFrame.Seconds())
+		observe(m.first, s.kind.protocol, firstBounds, now.FirstFrame.Seconds())
 	}
 }
 

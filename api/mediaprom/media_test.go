@@ -2,6 +2,7 @@ package mediaprom
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http/httptest"
 	"strings"
@@ -81,6 +82,9 @@ func TestLive(t *testing.T) {
 			`runnel_sent_bytes_total{protocol="hls"}`:                      "10",
 			`runnel_unsent_bytes_total{protocol="rtmp"}`:                   "7",
 			`runnel_stalls_total{protocol="rtmp"}`:                         "1",
+			`runnel_session_stalls_bucket{protocol="rtmp",le="0"}`:         "0",
+			`runnel_session_stalls_bucket{protocol="rtmp",le="1"}`:         "1",
+			`runnel_session_stalls_count{protocol="rtmp"}`:                 "1",
 			`runnel_first_frame_seconds_count{protocol="rtmp"}`:            "2",
 			`runnel_first_frame_seconds_bucket{protocol="rtmp",le="0.25"}`: "1",
 			`runnel_first_frame_seconds_bucket{protocol="rtmp",le="0.5"}`:  "2",
@@ -147,7 +151,7 @@ func TestBounds(t *testing.T) {
 		_, err := hub.Publish(t.Context(), fmt.Sprintf("live/it's {%d}", i), nil)
 		require.NoError(t, err)
 	}
-	for i := range 3 * maxKinds {
+	for i := range 3 * 64 {
 		play(hub, fmt.Sprintf("p%d\"\n\xff", i), "live/x")
 	}
 	count := func(most int, name string) int {
@@ -162,7 +166,14 @@ func TestBounds(t *testing.T) {
 	require.Equal(t, 10, count(10, "runnel_stream_frames_total{"))
 	require.Equal(t, 0, count(-1, "runnel_stream_frames_total{"))
 	require.Equal(t, 30, count(0, "runnel_stream_frames_total{"))
-	require.LessOrEqual(t, count(0, "runnel_sessions{"), maxKinds+1)
+	require.LessOrEqual(t, count(0, "runnel_sessions{"), 64+1)
+	n := 0
+	for sample := range scrape(t, &Media{Hub: hub, MaxKinds: 5}) {
+		if strings.HasPrefix(sample, "runnel_sessions{") {
+			n++
+		}
+	}
+	require.Equal(t, 6, n)
 	m := &Media{Hub: hub, MaxStreams: 10}
 	require.Equal(t, "20", scrape(t, m)["runnel_streams_without_series"])
 }
@@ -214,7 +225,13 @@ func TestNames(t *testing.T) {
 	require.NoError(t, err)
 	play(hub, "hls", "live/a").AddOut(1)
 	r := prometheus.NewPedanticRegistry()
-	require.NoError(t, r.Register(&Media{Hub: hub}))
+	m := &Media{Hub: hub}
+	m.take(stream.SessionClosed{Session: play(hub, "hls", "live/a").Info()}) // unknown yet
+	scrape(t, m)
+	for s := range hub.Sessions() {
+		m.take(stream.SessionClosed{Session: s.Info()})
+	}
+	require.NoError(t, r.Register(m))
 	families, err := r.Gather()
 	require.NoError(t, err)
 	problems, err := promlint.NewWithMetricFamilies(families).Lint()
@@ -231,7 +248,7 @@ func ExampleMedia() {
 	r.MustRegister(m)
 	families, err := r.Gather()
 	fmt.Println(families[0].GetName(), err)
-	// Output: runnel_metrics_lost_events_total <nil>
+	// Output: runnel_declared_streams <nil>
 }
 
 // BenchmarkCollect scrapes a busy server.
@@ -252,4 +269,27 @@ func BenchmarkCollect(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// TestRecordings: files are counted by what becomes of them.
+func TestRecordings(t *testing.T) {
+	hub := &stream.Hub{}
+	defer hub.Close()
+	require.NoError(t, hub.Declare("live/a", &stream.Declaration{}))
+	m := &Media{Hub: hub}
+	for range 3 {
+		m.take(stream.RecordingStarted{})
+	}
+	m.take(stream.RecordingEnded{Size: 100})
+	m.take(stream.RecordingEnded{Size: 11, Err: errors.New("disk full")})
+	m.take(stream.StorageFailed{})
+	expect(t, scrape(t, m), map[string]string{
+		`runnel_recordings`:                                "1",
+		`runnel_recordings_started_total`:                  "3",
+		`runnel_recordings_ended_total{result="complete"}`: "1",
+		`runnel_recordings_ended_total{result="cut"}`:      "1",
+		`runnel_recorded_bytes_total`:                      "111",
+		`runnel_storage_failures_total`:                    "1",
+		`runnel_declared_streams`:                          "1",
+	})
 }

@@ -15,8 +15,9 @@
 //	PUT    /users/NAME                    {"password": …} or {"key": hex}; ?realm=
 //	DELETE /users/NAME                    ?realm=
 //	POST   /certificates                  reads them again
+//	GET    /openapi.json                  all of this, for programs
 //
 // Who may is said by an access.Gate. What is sent is application/json, also
-// where the body is empty. Answers are JSON; those to refusals are
-// {"error": "…"}. Secrets go in, never out.
+// where the body is empty. Answers are JSON with an ETag, refusals
+// application/problem+json (RFC 9457). Secrets go in, never out.
 package turnapi

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/runnel-media/runnel/api/internal/rest"
 	"github.com/runnel-media/runnel/auth"
 	"github.com/runnel-media/runnel/turn"
 )
@@ -177,20 +178,23 @@ func (p *policy) check() error {
 	return nil
 }
 
-func (h *Handler) getPolicy(w http.ResponseWriter, _ *http.Request) {
-	answer(w, fromPolicy(h.Server.CurrentPolicy()))
+func (h *Handler) getPolicy(c *rest.Call) {
+	c.Answer(fromPolicy(h.Server.CurrentPolicy()))
 }
 
 // patchPolicy changes what the body names. A list takes the place of the old
 // one.
-func (h *Handler) patchPolicy(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) patchPolicy(c *rest.Call) {
 	var body json.RawMessage
-	if !read(w, r.Body, &body) {
+	if !c.Read(&body) {
 		return
 	}
 	h.policyMu.Lock()
 	defer h.policyMu.Unlock()
 	next := fromPolicy(h.Server.CurrentPolicy())
+	if !c.Unchanged(next) {
+		return
+	}
 	// JSON decodes over the elements of a slice: lists that are given begin empty.
 	var lists struct {
 		Alternates json.RawMessage
@@ -209,13 +213,14 @@ func (h *Handler) patchPolicy(w http.ResponseWriter, r *http.Request) {
 	if lists.Peers.Endpoints != nil {
 		next.Peers.Endpoints = nil
 	}
-	if !read(w, bytes.NewReader(body), next) {
+	if err := rest.Decode(bytes.NewReader(body), next); err != nil {
+		c.Refuse(http.StatusBadRequest, "body: "+err.Error())
 		return
 	}
 	if err := next.check(); err != nil {
-		refuse(w, http.StatusUnprocessableEntity, err.Error())
+		c.Refuse(http.StatusUnprocessableEntity, err.Error())
 		return
 	}
 	h.Server.SetPolicy(next.policy())
-	answer(w, fromPolicy(h.Server.CurrentPolicy()))
+	c.Answer(fromPolicy(h.Server.CurrentPolicy()))
 }

@@ -1,14 +1,13 @@
 package turnapi
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"strconv"
-	"time"
 
+	"github.com/runnel-media/runnel/api/internal/rest"
 	"github.com/runnel-media/runnel/turn"
 )
 
@@ -47,23 +46,23 @@ type sessionList struct {
 	Next     uint64                `json:"next,omitempty"`
 }
 
-func (h *Handler) listSessions(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
+func (h *Handler) listSessions(c *rest.Call) {
+	q := c.R.URL.Query()
 	f, _, err := readFilter(q)
 	if err != nil {
-		refuse(w, http.StatusBadRequest, err.Error())
+		c.Refuse(http.StatusBadRequest, err.Error())
 		return
 	}
 	after, limit := uint64(0), uint64(defaultLimit)
 	if s := q.Get("after"); s != "" {
 		if after, err = strconv.ParseUint(s, 10, 64); err != nil {
-			refuse(w, http.StatusBadRequest, "after is a number")
+			c.Refuse(http.StatusBadRequest, "after is a number")
 			return
 		}
 	}
 	if s := q.Get("limit"); s != "" {
 		if limit, err = strconv.ParseUint(s, 10, 64); err != nil || limit == 0 || limit > maxLimit {
-			refuse(w, http.StatusBadRequest, fmt.Sprintf("limit is 1 to %d", maxLimit))
+			c.Refuse(http.StatusBadRequest, fmt.Sprintf("limit is 1 to %d", maxLimit))
 			return
 		}
 	}
@@ -79,43 +78,43 @@ func (h *Handler) listSessions(w http.ResponseWriter, r *http.Request) {
 		}
 		list.Sessions = append(list.Sessions, i)
 	}
-	answer(w, list)
+	c.Answer(list)
 }
 
 // session finds the session that the path names.
-func (h *Handler) session(w http.ResponseWriter, r *http.Request) *turn.Allocation {
-	id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
+func (h *Handler) session(c *rest.Call) *turn.Allocation {
+	id, err := strconv.ParseUint(c.R.PathValue("id"), 10, 64)
 	var a *turn.Allocation
 	if err == nil {
 		a = h.Server.Allocation(id)
 	}
 	if a == nil {
-		refuse(w, http.StatusNotFound, "no such session")
+		c.Refuse(http.StatusNotFound, "no such session")
 	}
 	return a
 }
 
-func (h *Handler) getSession(w http.ResponseWriter, r *http.Request) {
-	if a := h.session(w, r); a != nil {
-		answer(w, a.Info())
+func (h *Handler) getSession(c *rest.Call) {
+	if a := h.session(c); a != nil {
+		c.Answer(a.Info())
 	}
 }
 
-func (h *Handler) endSession(w http.ResponseWriter, r *http.Request) {
-	if a := h.session(w, r); a != nil {
+func (h *Handler) endSession(c *rest.Call) {
+	if a := h.session(c); a != nil && c.Unchanged(a.Info()) {
 		_ = a.Close() // never fails
-		w.WriteHeader(http.StatusNoContent)
+		c.Done()
 	}
 }
 
-func (h *Handler) endSessions(w http.ResponseWriter, r *http.Request) {
-	f, given, err := readFilter(r.URL.Query())
+func (h *Handler) endSessions(c *rest.Call) {
+	f, given, err := readFilter(c.R.URL.Query())
 	if err != nil {
-		refuse(w, http.StatusBadRequest, err.Error())
+		c.Refuse(http.StatusBadRequest, err.Error())
 		return
 	}
 	if !given {
-		refuse(w, http.StatusBadRequest, "which? realm=, user= or client=")
+		c.Refuse(http.StatusBadRequest, "which? realm=, user= or client=")
 		return
 	}
 	ended := 0
@@ -125,42 +124,5 @@ func (h *Handler) endSessions(w http.ResponseWriter, r *http.Request) {
 			ended++
 		}
 	}
-	answer(w, map[string]int{"ended": ended})
-}
-
-// events writes a line for every event until the client goes.
-func (h *Handler) events(w http.ResponseWriter, r *http.Request) {
-	ctl := http.NewResponseController(w)
-	_ = ctl.SetWriteDeadline(time.Time{}) // it has no end of its own
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	events := h.Server.Events(r.Context())
-	w.WriteHeader(http.StatusOK)
-	if ctl.Flush() != nil {
-		return
-	}
-	out := json.NewEncoder(w)
-	for e := range events {
-		if out.Encode(map[string]any{eventName(e): e}) != nil || ctl.Flush() != nil {
-			return
-		}
-	}
-}
-
-// eventName is the key under which an event stands in its line.
-func eventName(e turn.Event) string {
-	switch e.(type) {
-	case turn.AllocationCreated:
-		return "created"
-	case turn.AllocationFailed:
-		return "failed"
-	case turn.AllocationRefreshed:
-		return "refreshed"
-	case turn.AllocationMoved:
-		return "moved"
-	case turn.AllocationEnded:
-		return "ended"
-	case turn.EventsLost:
-		return "lost"
-	}
-	return "other"
+	c.Answer(map[string]int{"ended": ended})
 }

@@ -19,6 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/runnel-media/runnel/api/access"
+	"github.com/runnel-media/runnel/api/internal/rest"
+	"github.com/runnel-media/runnel/api/internal/resttest"
 	"github.com/runnel-media/runnel/auth/turnauth"
 	"github.com/runnel-media/runnel/turn"
 )
@@ -142,14 +144,14 @@ func TestSessions(t *testing.T) {
 
 	page := decode[sessionList](t, l.call("GET", "/sessions?limit=3", ""))
 	require.Len(t, page.Sessions, 3)
-	rest := decode[sessionList](t, l.call("GET", fmt.Sprintf("/sessions?limit=3&after=%d", page.Next), ""))
-	require.Len(t, rest.Sessions, 1)
-	require.Equal(t, "bob", rest.Sessions[0].User)
+	second := decode[sessionList](t, l.call("GET", fmt.Sprintf("/sessions?limit=3&after=%d", page.Next), ""))
+	require.Len(t, second.Sessions, 1)
+	require.Equal(t, "bob", second.Sessions[0].User)
 	for _, bad := range []string{"limit=0", "limit=10001", "limit=x", "after=-1", "client=x"} {
 		require.Equal(t, http.StatusBadRequest, l.call("GET", "/sessions?"+bad, "").Code, bad)
 	}
 
-	path := fmt.Sprintf("/sessions/%d", rest.Sessions[0].ID)
+	path := fmt.Sprintf("/sessions/%d", second.Sessions[0].ID)
 	require.Equal(t, "bob", decode[turn.AllocationInfo](t, l.call("GET", path, "")).User)
 	require.Equal(t, http.StatusNoContent, l.call("DELETE", path, "").Code)
 	require.Equal(t, http.StatusNotFound, l.call("GET", path, "").Code)
@@ -185,7 +187,7 @@ func TestUsers(t *testing.T) {
 		`{"password": "x"} {}`: http.StatusBadRequest,
 		`[`:                    http.StatusBadRequest,
 		``:                     http.StatusBadRequest,
-		`{"password": "` + strings.Repeat("x", maxBody) + `"}`: http.StatusRequestEntityTooLarge,
+		`{"password": "` + strings.Repeat("x", rest.MaxBody) + `"}`: http.StatusRequestEntityTooLarge,
 	} {
 		w := l.call("PUT", "/users/eve", body)
 		require.Equal(t, want, w.Code, "%.40s: %s", body, w.Body)
@@ -249,7 +251,8 @@ func TestActions(t *testing.T) {
 	require.Equal(t, 1, drained)
 	w := l.call("POST", "/certificates", "")
 	require.Equal(t, http.StatusUnprocessableEntity, w.Code)
-	require.JSONEq(t, `{"error": "no such file"}`, w.Body.String())
+	require.Equal(t, "application/problem+json", w.Header().Get("Content-Type"))
+	require.Contains(t, w.Body.String(), `"detail":"no such file"`)
 	failed = nil
 	require.Equal(t, http.StatusNoContent, l.call("POST", "/certificates", "").Code)
 	require.Equal(t, http.StatusMethodNotAllowed, l.call("GET", "/drain", "").Code)
@@ -281,4 +284,77 @@ func TestEvents(t *testing.T) {
 	cancel()
 	_, err = io.ReadAll(resp.Body)
 	require.Error(t, err)
+}
+
+// TestDocument: the document says what the handlers do.
+func TestDocument(t *testing.T) {
+	l := newLab(t)
+	l.api = &Handler{Server: l.server, Users: l.users, Gate: l.gate(), Drain: func() {}, ReloadCertificates: func() error { return nil }}
+	d := resttest.Parse(t, l.api.OpenAPI())
+	d.Routes(t, l.api.routes())
+	p := l.allocate(t, "alice", "wonder")
+	require.NoError(t, p.Permit(t.Context(), netip.MustParseAddr("127.0.0.1")))
+	id := decode[sessionList](t, l.call("GET", "/sessions", "")).Sessions[0].ID
+	for _, c := range [][4]string{
+		{"GET", "/sessions", "/sessions", ""},
+		{"GET", "/sessions/{id}", fmt.Sprintf("/sessions/%d", id), ""},
+		{"GET", "/stats", "/stats", ""},
+		{"GET", "/policy", "/policy", ""},
+		{"PATCH", "/policy", "/policy", `{"userQuota": 9}`},
+		{"GET", "/users", "/users", ""},
+		{"PUT", "/users/{name}", "/users/carol", `{"password": "singer"}`},
+		{"PUT", "/users/{name}", "/users/carol", `{}`},
+		{"DELETE", "/users/{name}", "/users/carol", ""},
+		{"POST", "/drain", "/drain", ""},
+		{"POST", "/certificates", "/certificates", ""},
+		{"GET", "/openapi.json", "/openapi.json", ""},
+		{"DELETE", "/sessions", "/sessions?user=nobody", ""},
+		{"DELETE", "/sessions/{id}", fmt.Sprintf("/sessions/%d", id), ""},
+		{"GET", "/sessions/{id}", fmt.Sprintf("/sessions/%d", id), ""},
+	} {
+		w := l.call(c[0], c[2], c[3])
+		d.Answer(t, c[0], c[1], w.Code, w.Header().Get("Content-Type"), w.Body.Bytes())
+	}
+}
+
+// TestConditions: If-Match keeps a change from hitting what has changed.
+func TestConditions(t *testing.T) {
+	l := newLab(t)
+	w := l.call("GET", "/policy", "")
+	tag := w.Header().Get("ETag")
+	require.NotEmpty(t, tag)
+	patch := func(tag string) int {
+		r := httptest.NewRequest("PATCH", "/policy", strings.NewReader(`{"userQuota": 7}`))
+		r.Header.Set("Authorization", "Bearer "+secret)
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("If-Match", tag)
+		w := httptest.NewRecorder()
+		l.api.ServeHTTP(w, r)
+		return w.Code
+	}
+	require.Equal(t, http.StatusPreconditionFailed, patch(`"other"`))
+	require.Zero(t, l.server.CurrentPolicy().UserQuota)
+	require.Equal(t, http.StatusOK, patch(tag))
+	require.Equal(t, http.StatusPreconditionFailed, patch(tag))
+	require.Equal(t, 7, l.server.CurrentPolicy().UserQuota)
+}
+
+// TestJoinedEvents: the events are there for another stream of events.
+func TestJoinedEvents(t *testing.T) {
+	l := newLab(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	events := l.api.Events(ctx)
+	require.NoError(t, l.allocate(t, "alice", "wonder").Close())
+	var kinds []string
+	for kind, e := range events {
+		require.Contains(t, EventKinds(), kind)
+		text, err := json.Marshal(e)
+		require.NoError(t, err)
+		require.Contains(t, string(text), "alice")
+		if kinds = append(kinds, kind); kind == "turn_ended" {
+			break
+		}
+	}
+	require.Equal(t, []string{"turn_created", "turn_ended"}, kinds)
 }

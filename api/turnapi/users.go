@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"net/http"
 
+	"github.com/runnel-media/runnel/api/internal/rest"
 	"github.com/runnel-media/runnel/auth"
 	"github.com/runnel-media/runnel/auth/turnauth"
 )
@@ -31,42 +32,42 @@ type credential struct {
 	limits
 }
 
-func (h *Handler) listUsers(w http.ResponseWriter, _ *http.Request) {
+func (h *Handler) listUsers(c *rest.Call) {
 	list := []user{}
 	for _, u := range h.Users.List() {
 		list = append(list, user{u.Name, u.Realm, u.ShortTerm, limits(u.Limits)})
 	}
-	answer(w, map[string][]user{"users": list})
+	c.Answer(map[string][]user{"users": list})
 }
 
-func (h *Handler) putUser(w http.ResponseWriter, r *http.Request) {
-	var c credential
-	if !read(w, r.Body, &c) {
+func (h *Handler) putUser(c *rest.Call) {
+	var given credential
+	if !c.Read(&given) {
 		return
 	}
 	u := turnauth.User{
-		Name: r.PathValue("name"), Realm: r.URL.Query().Get("realm"),
-		ShortTerm: c.ShortTerm, Password: c.Password, Limits: auth.Limits(c.limits),
+		Name: c.R.PathValue("name"), Realm: c.R.URL.Query().Get("realm"),
+		ShortTerm: given.ShortTerm, Password: given.Password, Limits: auth.Limits(given.limits),
 	}
 	var err error
-	if u.Key, err = hex.DecodeString(c.Key); err == nil {
-		u.KeySHA256, err = hex.DecodeString(c.KeySHA256)
+	if u.Key, err = hex.DecodeString(given.Key); err == nil {
+		u.KeySHA256, err = hex.DecodeString(given.KeySHA256)
 	}
 	if err != nil {
-		refuse(w, http.StatusUnprocessableEntity, "a key is hexadecimal digits")
+		c.Refuse(http.StatusUnprocessableEntity, "a key is hexadecimal digits")
 		return
 	}
 	if err := h.Users.Put(u); err != nil {
-		refuse(w, http.StatusUnprocessableEntity, err.Error())
+		c.Refuse(http.StatusUnprocessableEntity, err.Error())
 		return
 	}
-	w.WriteHeader(http.StatusNoContent)
+	c.Done()
 }
 
-func (h *Handler) deleteUser(w http.ResponseWriter, r *http.Request) {
-	if !h.Users.Remove(r.URL.Query().Get("realm"), r.PathValue("name")) {
-		refuse(w, http.StatusNotFound, "no such user")
+func (h *Handler) deleteUser(c *rest.Call) {
+	if !h.Users.Remove(c.R.URL.Query().Get("realm"), c.R.PathValue("name")) {
+		c.Refuse(http.StatusNotFound, "no such user")
 		return
 	}
-	w.WriteHeader(http.StatusNoContent)
+	c.Done()
 }
