@@ -44,7 +44,10 @@ func (a *answer) manifest() ([]byte, *auth.Grant, error) {
 	if v != nil && v.refused() {
 		return nil, nil, errBarred // a kick counts until it is forgotten
 	}
-	grant, err := auth.Check(ctx, s.Auth, a.req) // tokens are part of each request
+	if v != nil {
+		a.req.Session = v.info.ID
+	}
+	right, err := s.door().Ask(ctx, a.req) // tokens are part of each request
 	if err != nil {
 		return nil, nil, err
 	}
@@ -53,7 +56,7 @@ func (a *answer) manifest() ([]byte, *auth.Grant, error) {
 		return nil, nil, err
 	}
 	if v == nil {
-		v = s.newViewer(a.r, a.req, grant, false)
+		v = s.newViewer(a.r, a.req, right, false)
 		if err := s.hls.remember(v); err != nil {
 			return nil, nil, err
 		}
@@ -62,9 +65,10 @@ func (a *answer) manifest() ([]byte, *auth.Grant, error) {
 		return nil, nil, err
 	}
 	defer v.end()
+	run.ladder.await(ctx)
 	text, err := run.mpd.MPD(ctx, a.req.Remote.Addr(), time.Now())
 	v.idle.Store(int64(max(firstIdle, 3*run.pack.View(hls.Video).TargetDuration)))
-	return text, grant, err
+	return text, right.Grant, err
 }
 
 // mediaBase is what leads from NAME.mpd to media.

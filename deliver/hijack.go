@@ -35,7 +35,7 @@ func (p *playing) hijack(w http.ResponseWriter, r *http.Request) {
 // request, and all that net/http has of it, can go.
 func (p *playing) playOver(c net.Conn, q quietConn, ended func(whole bool, err error)) {
 	var pc playConn = q
-	if tcp, ok := c.(*net.TCPConn); ok {
+	if tcp, ok := c.(plainConn); ok { // not TLS's
 		pc = tcpConn{q, tcp}
 	}
 	if fanout.CanHear(pc) {
@@ -53,6 +53,9 @@ func takeOver(w http.ResponseWriter) (net.Conn, *bufio.Reader) {
 		return nil, nil
 	}
 	_ = c.SetDeadline(time.Time{})
+	if again, ok := c.(*resumed); ok && len(again.early) == 0 {
+		c = again.Conn
+	}
 	return c, rw.Reader
 }
 
@@ -77,7 +80,14 @@ type hijacked struct {
 // tcpConn is a connection that fanout can write to without blocking, and hear.
 type tcpConn struct {
 	quietConn
-	tcp *net.TCPConn
+	tcp plainConn
+}
+
+// plainConn is a socket that is written to as it is: a *net.TCPConn, or one
+// that is counted.
+type plainConn interface {
+	net.Conn
+	syscall.Conn
 }
 
 func (c tcpConn) SyscallConn() (syscall.RawConn, error) { return c.tcp.SyscallConn() }

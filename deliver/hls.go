@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/runnel-media/runnel/internal/hls"
@@ -45,14 +46,26 @@ type HLS struct {
 	MaxWaiters        int
 	MaxWaitersPerAddr int
 
+	// NoHijack leaves reloads that wait to net/http, where each takes 20 KB more.
+	// Without it, those over plain HTTP/1.1 are taken from the http.Server that
+	// they came by, and given back when they are answered: its ConnState sees
+	// StateHijacked and then StateNew again, a connection has its
+	// ReadHeaderTimeout, not IdleTimeout, from then to the next request, and
+	// handlers around this one see no answer. http.Server.Shutdown does not wait for
+	// them, Server.Shutdown does.
+	NoHijack bool
+
 	// Storage keeps what is packaged, for good: below the stream's name, each
 	// presentation in a directory named by its start, that any file server can
 	// serve, while it goes on and later; docs/http.md shows it. Without, the
 	// window is all there is, in memory. A storage that fails, or is too slow,
 	// loses segments, which is logged and a stream.StorageFailed event; the live
 	// stream never waits for it. Keys of encrypted segments are stored beside
-	// them.
+	// them. Server.Run looks after what is stored: it ends presentations that a
+	// server left when it was killed, and removes those to which nothing was
+	// added for Keep (0: none; a minute at least).
 	Storage stream.Storage
+	Keep    time.Duration
 
 	// TokenLife is how long an individual viewer's playlists can be reloaded
 	// if the Grant does not say. 0: 12 hours.
@@ -102,9 +115,14 @@ func orDefault(d, otherwise time.Duration) time.Duration {
 
 // Run packages every stream of the Hub as HLS from its start, so that its first
 // viewer need not wait, until ctx ends, whose error it returns. It is optional.
-// With HLS.Disabled or HLS.OnDemand, or a Hub that has a Source, it does nothing
-// but wait.
+// With HLS.Disabled or HLS.OnDemand, or a Hub that has a Source, it packages
+// nothing. It looks after HLS.Storage in any case.
 func (s *Server) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var tending sync.WaitGroup
+	defer tending.Wait()
+	defer cancel()
+	tending.Go(func() { s.tend(ctx) })
 	if s.HLS.Disabled || s.packagesOnDemand() {
 		<-ctx.Done()
 		return ctx.Err()

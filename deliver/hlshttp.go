@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/runnel-media/runnel/auth"
+	"github.com/runnel-media/runnel/internal/admission"
 	"github.com/runnel-media/runnel/internal/hls"
 	"github.com/runnel-media/runnel/internal/name"
 	"github.com/runnel-media/runnel/stream"
@@ -82,11 +84,12 @@ func (a *answer) ask(path string) bool {
 		return false
 	}
 	a.req.Protocol = "hls"
+	a.req.Session = rand.Text()
 	return true
 }
 
 // admit asks whether a viewer may play, and finds what is packaged.
-func (a *answer) admit(path string) (*auth.Grant, *hlsRun, bool) {
+func (a *answer) admit(path string) (*admission.Right, *hlsRun, bool) {
 	s := a.s
 	if s.HLS.Disabled {
 		a.refuse(stream.ErrNotFound)
@@ -95,7 +98,7 @@ func (a *answer) admit(path string) (*auth.Grant, *hlsRun, bool) {
 	if !a.ask(path) {
 		return nil, nil, false
 	}
-	grant, err := auth.Check(a.r.Context(), s.Auth, a.req)
+	right, err := s.door().Ask(a.r.Context(), a.req)
 	if err == nil {
 		err = s.room()
 	}
@@ -107,24 +110,32 @@ func (a *answer) admit(path string) (*auth.Grant, *hlsRun, bool) {
 		a.refuse(err)
 		return nil, nil, false
 	}
-	return grant, run, true
+	return right, run, true
 }
 
 // multivariant answers the request that playing begins with. Those who said who
 // they are, or whose grant ends, get playlists of their own.
 func (a *answer) multivariant(path string) {
-	grant, run, ok := a.admit(path)
+	right, run, ok := a.admit(path)
 	if !ok {
 		return
 	}
 	s, ctx := a.s, a.r.Context()
-	alone := individual(grant, a.req)
-	v := s.newViewer(a.r, a.req, grant, alone)
+	alone := individual(right.Grant, a.req)
+	v := s.newViewer(a.r, a.req, right, alone)
+	known := s.hls.lookup(v.who)
+	if alone || known != nil && known.refused() {
+		known = nil
+	}
+	if known != nil {
+		v = known // it does not count twice
+	}
 	if err := v.begin(); err != nil {
 		a.refuse(err)
 		return
 	}
 	defer v.end()
+	run.ladder.await(ctx)
 	q := a.r.URL.Query()
 	o := hls.MultivariantOptions{TS: q.Get("format") == "ts", AudioOnly: q.Has("audio-only"), AudioVariant: q.Has("audio-variant")}
 	o.Prefix = playlistPrefix(a.req, v)
@@ -134,15 +145,13 @@ func (a *answer) multivariant(path string) {
 		o.TS = true
 		text, err = run.pack.Multivariant(ctx, who, o)
 	}
-	if err == nil {
-		if old := s.hls.lookup(v.who); alone || old == nil || old.refused() {
-			err = s.hls.remember(v)
-		} else { // it is known already
-			v.close(nil)
-		}
+	if err == nil && known == nil {
+		err = s.hls.remember(v)
 	}
 	if err != nil {
-		v.close(err)
+		if known == nil {
+			v.close(err)
+		}
 		a.refuse(err)
 		return
 	}
@@ -230,14 +239,14 @@ func (a *answer) viewer(path, dir string) (*hlsViewer, error) {
 		return v, nil
 	}
 	// Who comes past NAME.m3u8, or through a cache, has not been asked yet.
-	grant, err := auth.Check(a.r.Context(), s.Auth, a.req)
+	right, err := s.door().Ask(a.r.Context(), a.req)
 	if err != nil {
 		return nil, err
 	}
 	if _, err := s.findHLS(a.r.Context(), a.req.Stream); err != nil {
 		return nil, err
 	}
-	v := s.newViewer(a.r, a.req, grant, false)
+	v := s.newViewer(a.r, a.req, right, false)
 	return v, s.hls.remember(v)
 }
 
@@ -253,6 +262,14 @@ func (a *answer) playlist(v *hlsViewer, run *hlsRun, r hls.Rendition) error {
 	if err != nil {
 		return err
 	}
+	if ok, err := run.pack.Ready(r, d); !ok && err == nil && a.park(v, run, r, d) {
+		return nil
+	}
+	return a.reload(v, run, r, d)
+}
+
+// reload answers with a media playlist that can answer d, now or later.
+func (a *answer) reload(v *hlsViewer, run *hlsRun, r hls.Rendition, d hls.Directives) error {
 	p, err := run.pack.Playlist(a.r.Context(), r, d, a.req.Remote.Addr())
 	if err != nil {
 		return err

@@ -28,6 +28,7 @@ type hlsTable struct {
 	shared  map[hlsWho]*hlsViewer // others
 	recent  map[hlsWho]*hlsViewer // the individual viewer that an address last had
 
+	parked     sync.WaitGroup  // requests
 	stores     sync.WaitGroup  // those that run
 	storage    context.Context // theirs
 	cutStorage context.CancelFunc
@@ -40,12 +41,14 @@ type hlsRun struct {
 	stream *stream.Stream
 	pack   *hls.Packager
 	store  *hlsStore // nil: it is not stored
+	ladder ladder
 	mpd    dash.Manifest
 	cancel context.CancelFunc
 	done   chan struct{} // closed when the packager has ended
 	hurry  chan struct{} // takes one: the end is waited for
 
 	used    atomic.Int64 // when somebody last asked for something, Unix ns
+	watched atomic.Bool  // somebody has
 	endedAt atomic.Int64 // 0: it goes on
 }
 
@@ -66,6 +69,7 @@ func (s *Server) findHLS(ctx context.Context, name string) (*hlsRun, error) {
 	fresh, err := s.startHLS(ctx, name, wait)
 	switch {
 	case err == nil:
+		fresh.touch()
 		return fresh, nil
 	case run != nil && errors.Is(err, stream.ErrNotFound):
 		return run, nil
@@ -107,7 +111,6 @@ func (s *Server) startHLS(ctx context.Context, name string, wait time.Duration) 
 		}
 		t.mu.Unlock()
 		sub.Close()
-		old.touch()
 		return old, nil
 	}
 }
@@ -120,7 +123,8 @@ func (s *Server) addRun(name string, sub *stream.Subscriber, old *hlsRun) *hlsRu
 	store := s.startStore(name)
 	run := &hlsRun{name: name, stream: sub.Stream(), pack: s.HLS.packager(old, store), store: store, cancel: cancel, done: make(chan struct{}), hurry: make(chan struct{}, 1)}
 	run.mpd.Packager, run.mpd.MediaBase = run.pack, mediaBase(path.Base(name))
-	run.touch()
+	run.ladder.stream = run.stream
+	run.used.Store(time.Now().UnixNano())
 	if t.runs == nil {
 		t.runs = make(map[string]*hlsRun)
 		t.secrets = make(map[string]*hlsRun)
@@ -130,27 +134,33 @@ func (s *Server) addRun(name string, sub *stream.Subscriber, old *hlsRun) *hlsRu
 	if t.sweeper == nil {
 		t.sweeper = time.AfterFunc(sweepInterval, s.sweepHLS)
 	}
-	go run.follow(ctx, sub)
+	go run.follow(ctx, sub, s.HLS.linger())
 	return run
 }
 
-// follow packages what sub reads, until the stream or ctx ends.
-func (r *hlsRun) follow(ctx context.Context, sub *stream.Subscriber) {
+// follow packages what sub reads, until the stream or ctx ends, and while somebody
+// watches its renditions.
+func (r *hlsRun) follow(ctx context.Context, sub *stream.Subscriber, linger time.Duration) {
 	defer close(r.done)
 	defer r.cancel()
 	defer sub.Close()
+	defer r.ladder.close()
 	var tracks []*stream.Track
 	var batch [32]*stream.Frame
 	for {
 		n, err := sub.Read(ctx, batch[:])
+		now := time.Now()
+		r.ladder.climb(now, r.watched.Load() && now.Sub(time.Unix(0, r.used.Load())) < linger)
 		if now := sub.Tracks(); !slices.Equal(now, tracks) {
 			tracks = now
-			r.pack.SetTracks(tracks...)
+			r.pack.SetTracks(r.ladder.tracks(tracks)...)
 		}
 		for _, f := range batch[:n] {
 			r.pack.Add(f)
 		}
 		clear(batch[:n])
+		r.ladder.read(r.pack, tracks)
+		r.ladder.check(r.pack)
 		if err != nil {
 			break
 		}
@@ -169,10 +179,16 @@ func (r *hlsRun) follow(ctx context.Context, sub *stream.Subscriber) {
 }
 
 // lastCall is how long players have to fetch the last part before they are told
-// that the stream has ended. They are further behind than that.
-const lastCall = 500 * time.Millisecond
+// that the stream has ended: hls.js that has not does not always notice the end.
+// They are further behind than that, and so do not wait for it.
+const lastCall = 800 * time.Millisecond
 
-func (r *hlsRun) touch() { r.used.Store(time.Now().UnixNano()) }
+func (r *hlsRun) touch() {
+	r.used.Store(time.Now().UnixNano())
+	if !r.watched.Load() {
+		r.watched.Store(true)
+	}
+}
 
 // next returns the Media Sequence Number that follows those of r, which has
 // ended or is nil, and how many discontinuities there were up to then.
@@ -180,7 +196,7 @@ func (r *hlsRun) next() (seq, discontinuity uint64) {
 	if r == nil {
 		return 0, 0
 	}
-	for _, rendition := range []hls.Rendition{hls.Video, hls.Audio, hls.TS} {
+	for rendition := range hls.Rendition(hls.Renditions) {
 		if segs := r.pack.View(rendition).Segments; len(segs) > 0 {
 			last := segs[len(segs)-1]
 			seq, discontinuity = max(seq, last.Sequence+1), max(discontinuity, last.DiscontinuitySequence)

@@ -130,7 +130,7 @@ func (st *hlsStore) run() {
 		case ok:
 			if st.dir == "" || j.first || st.archive.Len(j.Rendition) >= storeLength {
 				st.finish()
-				st.dir = st.name + "/" + j.Time.UTC().Format("20060102T150405.000Z")
+				st.dir = st.name + "/" + j.Time.UTC().Format(storeLayout)
 				st.archive, st.stored, st.media = hls.Archive{}, make(map[string]bool), 0
 			}
 			st.segment(j)
@@ -162,7 +162,13 @@ func (st *hlsStore) segment(j storeJob) {
 		if j.Key != nil {
 			kept = st.once(j.Key.Name(), j.Key.Bytes[:]) && kept
 		}
-		kept = kept && st.put(st.dir+"/"+j.Name(), j.Content().Data...)
+		file := st.dir + "/" + j.Name()
+		if kept = kept && st.put(file, j.Content().Data...); kept {
+			st.server.Hub.ReportSegment(stream.SegmentStored{
+				Time: time.Now(), Stream: st.name, Name: file, Playlist: st.dir + "/" + j.Rendition.String() + ".m3u8",
+				Sequence: j.Sequence, Duration: j.Duration,
+			})
+		}
 	}
 	st.archive.Add(j.Segment, kept)
 	st.stale[j.Rendition] = true
@@ -281,11 +287,12 @@ func (s *Server) startStore(name string) *hlsStore {
 	return st
 }
 
-// waitStored waits until everything is stored, or cuts that off when ctx ends and
-// returns its error.
-func (s *Server) waitStored(ctx context.Context) error {
+// waitHLS waits until all who waited are answered and everything is stored, or cuts
+// that off when ctx ends and returns its error.
+func (s *Server) waitHLS(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
+		s.hls.parked.Wait()
 		s.hls.stores.Wait()
 		close(done)
 	}()

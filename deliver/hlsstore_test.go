@@ -26,6 +26,7 @@ import (
 type shelf struct {
 	mu    sync.Mutex
 	files map[string][]byte
+	times map[string]time.Time
 	fail  func(name string) error // may block
 }
 
@@ -44,15 +45,53 @@ func (s *shelf) Create(ctx context.Context, name string) (stream.StorageWriter, 
 	return &shelfWriter{s: s, ctx: ctx, name: name}, ctx.Err()
 }
 
-func (s *shelf) Open(context.Context, string) (stream.StorageReader, error) {
-	return nil, fs.ErrNotExist
+func (s *shelf) Open(_ context.Context, name string) (stream.StorageReader, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	text, ok := s.files[name]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return &shelfReader{bytes.NewReader(text), s.infoLocked(name)}, nil
 }
 
-func (s *shelf) List(context.Context, string) iter.Seq2[stream.StorageInfo, error] {
-	return func(func(stream.StorageInfo, error) bool) {}
+func (s *shelf) infoLocked(name string) stream.StorageInfo {
+	return stream.StorageInfo{Name: name, Size: int64(len(s.files[name])), ModTime: s.times[name]}
 }
 
-func (s *shelf) Remove(context.Context, string) error { return nil }
+func (s *shelf) List(_ context.Context, prefix string) iter.Seq2[stream.StorageInfo, error] {
+	return func(yield func(stream.StorageInfo, error) bool) {
+		for _, name := range s.names() {
+			s.mu.Lock()
+			info := s.infoLocked(name)
+			s.mu.Unlock()
+			if strings.HasPrefix(name, prefix) && !yield(info, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (s *shelf) Remove(_ context.Context, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.files, name)
+	return nil
+}
+
+func (s *shelf) put(name, text string) {
+	w, _ := s.Create(context.Background(), name)
+	_, _ = io.WriteString(w, text)
+	_ = w.Close()
+}
+
+type shelfReader struct {
+	*bytes.Reader
+	info stream.StorageInfo
+}
+
+func (r *shelfReader) Info() stream.StorageInfo { return r.info }
+func (r *shelfReader) Close() error             { return nil }
 
 func (s *shelf) get(name string) []byte {
 	s.mu.Lock()
@@ -69,7 +108,7 @@ func (s *shelf) names() []string {
 // presentations returns the directories below a stream's name.
 func (s *shelf) presentations(name string) (dirs []string) {
 	for _, n := range s.names() {
-		if d := path.Dir(n); d != name && !slices.Contains(dirs, d) {
+		if d := path.Dir(n); path.Dir(d) == name && !slices.Contains(dirs, d) {
 			dirs = append(dirs, d)
 		}
 	}
@@ -90,8 +129,9 @@ func (w *shelfWriter) Close() error {
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()
 	if w.s.files == nil {
-		w.s.files = make(map[string][]byte)
+		w.s.files, w.s.times = make(map[string][]byte), make(map[string]time.Time)
 	}
+	w.s.times[w.name] = time.Now()
 	w.s.files[w.name] = w.Bytes()
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/runnel-media/runnel/auth"
+	"github.com/runnel-media/runnel/internal/admission"
 	"github.com/runnel-media/runnel/stream"
 )
 
@@ -27,6 +28,7 @@ import (
 // remembered for a while without, for it may only have paused.
 type hlsViewer struct {
 	server  *Server
+	right   *admission.Right
 	who     hlsWho
 	id      string // in the token; "" for those without
 	info    stream.SessionInfo
@@ -64,14 +66,22 @@ const (
 )
 
 // newViewer makes a viewer of a grant. It is not remembered yet.
-func (s *Server) newViewer(r *http.Request, req *auth.Request, grant *auth.Grant, individual bool) *hlsViewer {
-	v := &hlsViewer{server: s, who: whoIs(r, req), expires: grant.Expires, info: stream.SessionInfo{
+func (s *Server) newViewer(r *http.Request, req *auth.Request, right *admission.Right, individual bool) *hlsViewer {
+	grant := right.Grant
+	v := &hlsViewer{server: s, right: right, who: whoIs(r, req), expires: grant.Expires, info: stream.SessionInfo{
+		ID:       req.Session,
 		Role:     stream.RolePlay,
 		Protocol: req.Protocol,
 		Stream:   req.Stream,
 		User:     grant.User,
 		Remote:   req.Remote,
 		Labels:   grant.Labels,
+		VHost:    req.VHost,
+		App:      req.App,
+		Name:     req.Name,
+		RawQuery: req.RawQuery,
+		TCURL:    req.TCURL,
+		PageURL:  req.PageURL,
 	}}
 	if individual {
 		v.id = rand.Text()
@@ -184,8 +194,13 @@ func (v *hlsViewer) open() error {
 	if err := v.server.room(); err != nil {
 		return err
 	}
+	if err := v.right.Enter(); err != nil {
+		return err
+	}
 	v.server.hls.started.Add(1)
-	v.session.Store(v.server.Hub.OpenSession(v.info, v.bar))
+	session := v.server.Hub.OpenSession(v.info, v.bar)
+	v.session.Store(session)
+	v.right.Hold(session)
 	return nil
 }
 

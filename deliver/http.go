@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/runnel-media/runnel/auth"
+	"github.com/runnel-media/runnel/auth/limit"
 	"github.com/runnel-media/runnel/internal/httpauth"
 	"github.com/runnel-media/runnel/stream"
 )
@@ -93,7 +94,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, req *auth.Reques
 		http.Error(w, "no such stream", http.StatusNotFound)
 	case errors.Is(err, stream.ErrUnsupported):
 		http.Error(w, "the stream's codecs cannot be sent in this container: "+s.codecs(req.Stream), http.StatusUnsupportedMediaType)
-	case errors.Is(err, stream.ErrClosed), errors.Is(err, errFull):
+	case errors.Is(err, stream.ErrClosed), errors.Is(err, errFull), errors.Is(err, limit.ErrReached):
 		w.Header().Set("Retry-After", "5")
 		http.Error(w, "no room", http.StatusServiceUnavailable)
 	default:

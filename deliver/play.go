@@ -2,11 +2,13 @@ package deliver
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"sync"
 	"time"
 
 	"github.com/runnel-media/runnel/auth"
+	"github.com/runnel-media/runnel/internal/admission"
 	"github.com/runnel-media/runnel/internal/fanout"
 	"github.com/runnel-media/runnel/stream"
 )
@@ -14,7 +16,7 @@ import (
 // playing is one player, from the answer that it may to its end.
 type playing struct {
 	server  *Server
-	grant   *auth.Grant
+	right   *admission.Right
 	session stream.SessionInfo
 	feed    *feed
 
@@ -64,7 +66,7 @@ func (s *Server) ServePlay(ctx context.Context, c stream.PlayConn, r *auth.Reque
 // a refusal, ended is called once with what ServePlay would return; it may take
 // its time.
 func (s *Server) StartPlay(ctx context.Context, c stream.PlayConn, r *auth.Request, ended func(error)) error {
-	p, err := s.admit(ctx, r, containerRTMP, false)
+	p, err := s.admit(ctx, r, playContainer(r), false)
 	if err != nil {
 		return err
 	}
@@ -81,16 +83,8 @@ var errCut = errors.New("deliver: peer left in the middle of a message")
 
 // find asks whether a player may play, and finds its stream, of which the
 // caller must close the Subscriber.
-func (s *Server) find(ctx context.Context, r *auth.Request, c container, websocket bool) (feedKey, *stream.Subscriber, *auth.Grant, error) {
-	r.Action = auth.Play
-	grant, err := auth.Check(ctx, s.Auth, r)
-	if err != nil {
-		return feedKey{}, nil, nil, err
-	}
-	if err := s.room(); err != nil {
-		return feedKey{}, nil, nil, err
-	}
-	sub, err := s.Hub.Subscribe(ctx, r.Stream, &stream.SubscribeOptions{Wait: s.Wait})
+func (s *Server) find(ctx context.Context, r *auth.Request, c container, websocket bool) (feedKey, *stream.Subscriber, *admission.Right, error) {
+	sub, right, err := s.ask(ctx, r, &stream.SubscribeOptions{Wait: s.Wait})
 	if err != nil {
 		return feedKey{}, nil, nil, err
 	}
@@ -99,30 +93,65 @@ func (s *Server) find(ctx context.Context, r *auth.Request, c container, websock
 		sub.Close()
 		return feedKey{}, nil, nil, err
 	}
-	return key, sub, grant, nil
+	return key, sub, right, nil
+}
+
+// ask asks whether a player may play, and attaches a reader for it.
+func (s *Server) ask(ctx context.Context, r *auth.Request, o *stream.SubscribeOptions) (*stream.Subscriber, *admission.Right, error) {
+	r.Action = auth.Play
+	r.Session = rand.Text()
+	right, err := s.door().Ask(ctx, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := s.room(); err != nil {
+		return nil, nil, err
+	}
+	sub, err := s.Hub.Subscribe(ctx, r.Stream, o)
+	return sub, right, err
+}
+
+// playSession describes the session of a player.
+func playSession(r *auth.Request, right *admission.Right) stream.SessionInfo {
+	return stream.SessionInfo{
+		ID:       r.Session,
+		Role:     stream.RolePlay,
+		Protocol: r.Protocol,
+		Stream:   r.Stream,
+		User:     right.Grant.User,
+		Remote:   r.Remote,
+		Started:  time.Now(),
+		Labels:   right.Grant.Labels,
+		VHost:    r.VHost,
+		App:      r.App,
+		Name:     r.Name,
+		RawQuery: r.RawQuery,
+		TCURL:    r.TCURL,
+		PageURL:  r.PageURL,
+	}
 }
 
 // admit finds the bytes for a player, which must be served if it likes, and
 // then leave.
 func (s *Server) admit(ctx context.Context, r *auth.Request, c container, websocket bool) (*playing, error) {
-	key, sub, grant, err := s.find(ctx, r, c, websocket)
+	if err := s.door().Room(r, auth.Play); err != nil {
+		return nil, err
+	}
+	key, sub, right, err := s.find(ctx, r, c, websocket)
 	if err != nil {
 		return nil, err
 	}
-	p := &playing{server: s, grant: grant, session: stream.SessionInfo{
-		Role:     stream.RolePlay,
-		Protocol: r.Protocol,
-		Stream:   r.Stream,
-		User:     grant.User,
-		Remote:   r.Remote,
-		Started:  time.Now(),
-		Labels:   grant.Labels,
-	}}
+	if err := right.Enter(); err != nil {
+		sub.Close()
+		return nil, err
+	}
+	p := &playing{server: s, right: right, session: playSession(r, right)}
 	taken, err := s.enter(p, key, sub)
 	if !taken {
 		sub.Close()
 	}
 	if err != nil {
+		right.Leave()
 		return nil, err
 	}
 	return p, nil
@@ -132,6 +161,10 @@ func (s *Server) admit(ctx context.Context, r *auth.Request, c container, websoc
 // was sent ends with a message. Where it can it returns at once, and only
 // otherwise when that is done.
 func (p *playing) play(c playConn, ended func(whole bool, err error)) {
+	if c, ok := c.(pushConn); ok {
+		p.push(c, ended)
+		return
+	}
 	if _, ok := c.(quietConn); ok && fanout.CanHear(c) {
 		p.follow(c, ended)
 		return
@@ -158,15 +191,12 @@ func (p *playing) serve(c playConn) (whole bool, err error) {
 type attached struct {
 	player  *fanout.Player
 	session *stream.Session
-	expiry  *time.Timer // nil: the grant does not expire
 }
 
 // open opens the player's session.
 func (p *playing) open() *attached {
 	a := &attached{session: p.server.Hub.OpenSession(p.session, p.interrupt)}
-	if !p.grant.Expires.IsZero() {
-		a.expiry = time.AfterFunc(time.Until(p.grant.Expires), func() { a.session.Kick(auth.ErrDenied) })
-	}
+	p.right.Hold(a.session)
 	return a
 }
 
@@ -201,9 +231,6 @@ func listen(player *fanout.Player, c playConn) error {
 //
 //go:noinline
 func (p *playing) finish(a *attached) (whole bool, err error) {
-	if a.expiry != nil {
-		a.expiry.Stop()
-	}
 	whole, err = a.player.Detach()
 	if err == nil {
 		err = p.interrupted()

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/runnel-media/runnel/auth"
+	"github.com/runnel-media/runnel/auth/limit"
+	"github.com/runnel-media/runnel/internal/admission"
 	"github.com/runnel-media/runnel/stream"
 )
 
@@ -19,6 +21,11 @@ type Server struct {
 	Hub  *stream.Hub
 	Auth auth.Authorizer // asked for auth.Play; nil refuses everybody
 	Log  *slog.Logger    // nil: slog.Default()
+
+	// Limits bound players, and say how often Auth is asked again. Take the
+	// Limiter of the host's other servers. nil: only Grants' own limits hold,
+	// among the players of this Server.
+	Limits *limit.Limiter
 
 	// WriteInterval is the longest time, and a sixteenth, that a player's data
 	// is held back so that one write covers several frames. It trades delay for
@@ -48,6 +55,7 @@ type Server struct {
 	HLS HLS // HLS and DASH
 
 	hls hlsTable
+	own limit.Limiter // in place of Limits
 
 	mu      sync.Mutex
 	closed  bool
@@ -82,7 +90,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.closeHLS()
 	select {
 	case <-empty:
-		return s.waitStored(ctx)
+		return s.waitHLS(ctx)
 	case <-ctx.Done():
 		s.cut()
 		s.cutStored()
@@ -157,6 +165,7 @@ func (s *Server) enter(p *playing, key feedKey, sub *stream.Subscriber) (taken b
 
 // leave counts a player out; the last of its kind ends the feed.
 func (s *Server) leave(p *playing) {
+	p.right.Leave() // it has, unless it never began to play
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.players, p)
@@ -172,6 +181,15 @@ func (s *Server) leave(p *playing) {
 			close(s.empty)
 		}
 	}
+}
+
+// door is what admits players.
+func (s *Server) door() admission.Door {
+	d := admission.Door{Auth: s.Auth, Limits: s.Limits, Log: s.log()}
+	if d.Limits == nil {
+		d.Limits = &s.own
+	}
+	return d
 }
 
 func (s *Server) log() *slog.Logger {

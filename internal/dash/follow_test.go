@@ -88,47 +88,48 @@ func (v *viewer) periodsEnd(now time.Time, ended bool) (end time.Duration) {
 		require.NotEmpty(t, p.AdaptationSets)
 		same := start.String()
 		for _, a := range p.AdaptationSets {
-			tpl, rep := a.SegmentTemplate, a.Representations[0]
-			require.Len(t, a.Representations, 1)
 			require.EqualValues(t, 1, a.StartWithSAP)
 			require.True(t, a.SegmentAlignment)
-			require.Positive(t, rep.Bandwidth)
-			require.NotEmpty(t, rep.Codecs)
-			same += fmt.Sprint(*a.Id, a.MimeType, a.ContentType, *tpl.Timescale, *tpl.PresentationTimeOffset, tpl.Initialization, tpl.Media, rep.Id, rep.Codecs)
-			shift := v.checkInit(tpl.Initialization, *tpl.Timescale)
-			seconds := func(n int64) time.Duration {
-				return time.Duration(float64(n) / float64(*tpl.Timescale) * float64(time.Second))
-			}
-			number, at := uint64(*tpl.StartNumber), int64(-1)
-			for j, s := range tpl.SegmentTimeline.S {
-				require.Positive(t, s.D)
-				if s.T != nil {
-					require.Greater(t, int64(*s.T), at, "a time is stated where there is a hole")
-					if j > 0 {
-						require.Fail(t, "a hole", v.text)
-					}
-					at = int64(*s.T)
+			for _, rep := range a.Representations {
+				tpl := rep.SegmentTemplate
+				require.Positive(t, rep.Bandwidth)
+				require.NotEmpty(t, rep.Codecs)
+				same += fmt.Sprint(*a.Id, a.MimeType, a.ContentType, *tpl.Timescale, *tpl.PresentationTimeOffset, tpl.Initialization, tpl.Media, rep.Id, rep.Codecs)
+				shift := v.checkInit(tpl.Initialization, *tpl.Timescale)
+				seconds := func(n int64) time.Duration {
+					return time.Duration(float64(n) / float64(*tpl.Timescale) * float64(time.Second))
 				}
-				for range s.R + 1 {
-					url := strings.ReplaceAll(tpl.Media, "$Number$", strconv.FormatUint(number, 10))
-					have := [2]int64{at, int64(s.D)}
-					if known, ok := v.segments[url]; ok {
-						require.Equal(t, known, have, "%s is where it was\n%s", url, v.text)
-					} else {
-						v.segments[url] = have
-						v.checkSegment(url, at, int64(s.D), *tpl.Timescale, shift)
+				number, at := uint64(*tpl.StartNumber), int64(-1)
+				for j, s := range tpl.SegmentTimeline.S {
+					require.Positive(t, s.D)
+					if s.T != nil {
+						require.Greater(t, int64(*s.T), at, "a time is stated where there is a hole")
+						if j > 0 {
+							require.Fail(t, "a hole", v.text)
+						}
+						at = int64(*s.T)
 					}
-					from := start + seconds(at-int64(*tpl.PresentationTimeOffset))
-					require.GreaterOrEqual(t, from, start, "a segment of the Period's time")
-					if begin < 0 || from < begin {
-						begin = from
+					for range s.R + 1 {
+						url := strings.ReplaceAll(tpl.Media, "$Number$", strconv.FormatUint(number, 10))
+						have := [2]int64{at, int64(s.D)}
+						if known, ok := v.segments[url]; ok {
+							require.Equal(t, known, have, "%s is where it was\n%s", url, v.text)
+						} else {
+							v.segments[url] = have
+							v.checkSegment(url, at, int64(s.D), *tpl.Timescale, shift)
+						}
+						from := start + seconds(at-int64(*tpl.PresentationTimeOffset))
+						require.GreaterOrEqual(t, from, start, "a segment of the Period's time")
+						if begin < 0 || from < begin {
+							begin = from
+						}
+						longest = max(longest, seconds(int64(s.D)))
+						at += int64(s.D)
+						number++
 					}
-					longest = max(longest, seconds(int64(s.D)))
-					at += int64(s.D)
-					number++
 				}
+				end = max(end, start+seconds(at-int64(*tpl.PresentationTimeOffset)))
 			}
-			end = max(end, start+seconds(at-int64(*tpl.PresentationTimeOffset)))
 		}
 		if known, ok := v.periods[p.Id]; ok {
 			require.Equal(t, known, same, "Period %s is what it was", p.Id)
@@ -190,11 +191,13 @@ func (v *viewer) checkSegment(url string, at, d int64, timescale, id uint32) {
 	require.InDelta(t, length, d, 2, "%s\n%s", url, v.text)
 }
 
-// set returns the AdaptationSet of a rendition in the last Period, or nil.
-func (v *viewer) set(r hls.Rendition) *mpd.AdaptationSetType {
+// set returns the Representation of a rendition in the last Period, or nil.
+func (v *viewer) set(r hls.Rendition) *mpd.RepresentationType {
 	for _, a := range v.doc.Periods[len(v.doc.Periods)-1].AdaptationSets {
-		if a.Representations[0].Id == r.String() {
-			return a
+		for _, rep := range a.Representations {
+			if rep.Id == r.String() {
+				return rep
+			}
 		}
 	}
 	return nil

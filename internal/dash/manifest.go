@@ -15,8 +15,9 @@ import (
 // ContentType is the media type of an MPD.
 const ContentType = "application/dash+xml"
 
-// The renditions of CMAF are hls.Video and hls.Audio, an AdaptationSet each.
-const renditions = 2
+// renditions is the number of those in CMAF: each is a Representation. Tracks of
+// video in one codec, between which players switch, are an AdaptationSet.
+const renditions = hls.TS
 
 // A Manifest is the MPD of one stream. Its methods may be called from any number
 // of goroutines.
@@ -60,9 +61,11 @@ func (m *Manifest) MPD(ctx context.Context, who netip.Addr, now time.Time) ([]by
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	views := [renditions]hls.View{m.Packager.View(hls.Video), m.Packager.View(hls.Audio)}
+	var views [renditions]hls.View
 	is := state{ended: true}
-	for r, v := range views {
+	for r := range views {
+		views[r] = m.Packager.View(hls.Rendition(r))
+		v := &views[r]
 		if n := len(v.Segments); n > 0 {
 			if v.Segments[n-1].Key != nil {
 				return nil, fmt.Errorf("dash: segments encrypted as in HLS: %w", stream.ErrUnsupported)

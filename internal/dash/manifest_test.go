@@ -410,3 +410,61 @@ func BenchmarkMPD(b *testing.B) {
 		})
 	}
 }
+
+// Tracks of video in one codec are Representations of one AdaptationSet, with the
+// same segments; another codec has its own.
+func TestLadder(t *testing.T) {
+	f := newFeed(t, hls.Config{Window: 10 * time.Second})
+	pack := f.m.Packager
+	patterns := []*streamtest.Pattern{
+		{FrameSize: 4000},
+		{NoAudio: true, FrameSize: 2000},
+		{NoAudio: true, Video: stream.H265, FrameSize: 1000},
+	}
+	var tracks []*stream.Track
+	var nexts []func() (*stream.Frame, bool)
+	for i, p := range patterns {
+		next, stop := iter.Pull(p.Frames(-1))
+		defer stop()
+		video := *p.Tracks()[0]
+		video.ID += uint8(10 * i)
+		tracks = append(tracks, &video)
+		nexts = append(nexts, func() (*stream.Frame, bool) {
+			frame, ok := next()
+			if frame.Track.Kind() == stream.Video {
+				frame.Track = &video
+			}
+			return frame, ok
+		})
+	}
+	pack.SetTracks(append(tracks, patterns[0].Tracks()[1])...)
+	for f.wall.Before(epoch.Add(20 * time.Second)) {
+		frame, _ := nexts[0]()
+		f.wall = epoch.Add(frame.DTS)
+		frame.Time = f.wall
+		pack.Add(frame)
+		if frame.Track.Kind() == stream.Video {
+			for _, next := range nexts[1:] {
+				frame, _ := next()
+				pack.Add(frame)
+			}
+		}
+		if f.wall.Sub(f.last) >= f.every && ready(pack) {
+			f.last = f.wall
+			f.look(f.wall)
+		}
+	}
+	require.Len(t, f.doc.Periods, 1)
+	sets := f.doc.Periods[0].AdaptationSets
+	require.Len(t, sets, 3)
+	require.Len(t, sets[0].Representations, 2)
+	first, second := sets[0].Representations[0], sets[0].Representations[1]
+	require.Equal(t, "v", first.Id)
+	require.Equal(t, "w", second.Id)
+	require.Greater(t, first.Bandwidth, second.Bandwidth)
+	require.Equal(t, first.SegmentTemplate.SegmentTimeline, second.SegmentTemplate.SegmentTimeline)
+	require.Equal(t, first.SegmentTemplate.StartNumber, second.SegmentTemplate.StartNumber)
+	require.Equal(t, "x", sets[1].Representations[0].Id)
+	require.Contains(t, sets[1].Representations[0].Codecs, "hvc1")
+	require.EqualValues(t, "audio", sets[2].ContentType)
+}

@@ -14,30 +14,24 @@ import (
 // render writes the MPD up to the end of its Periods, nil if it has none.
 func (m *Manifest) render(views [renditions]hls.View, is state, now time.Time) []byte {
 	tl := &m.timeline
-	body := writer{make([]byte, 0, 2048+64*(is.count[0]+is.count[1]))}
+	body := writer{make([]byte, 0, 4096+64*(is.count[hls.Video]+is.count[hls.Audio]))}
 	longest, begin := time.Duration(0), time.Duration(-1)
 	for i := range tl.periods {
 		p := &tl.periods[i]
-		open := false
-		for r := range hls.Rendition(renditions) {
-			list := p.listed(views, r)
-			if len(list) == 0 {
-				continue
-			}
-			if !open {
-				body.text("  <Period id=\"").uint(p.first).text("\" start=\"").duration(p.start).text("\">\n")
-				open = true
-			}
-			if at := p.presentation(r, list[0].Start); begin < 0 || at < begin {
-				begin = at
-			}
-			for _, s := range list {
+		var lists [renditions][]*hls.Segment
+		there := false
+		for r := range renditions {
+			lists[r] = p.listed(views, r)
+			for _, s := range lists[r] {
+				if at := p.presentation(r, s.Start); begin < 0 || at < begin {
+					begin = at
+				}
 				longest = max(longest, s.Duration, endOf(s)-s.Start)
+				there = true
 			}
-			m.adaptationSet(&body, p, r, list)
 		}
-		if open {
-			body.text("  </Period>\n")
+		if there {
+			m.period(&body, p, &lists)
 		}
 	}
 	if begin < 0 {
@@ -69,36 +63,58 @@ func (m *Manifest) render(views [renditions]hls.View, is state, now time.Time) [
 	return append(w.b, body.b...)
 }
 
-func (m *Manifest) adaptationSet(w *writer, p *period, r hls.Rendition, list []*hls.Segment) {
-	track := p.inits[r].Track
-	kind, id := "video", 1
-	if r == hls.Audio {
-		kind, id = "audio", 2
+func (m *Manifest) period(w *writer, p *period, lists *[renditions][]*hls.Segment) {
+	w.text("  <Period id=\"").uint(p.first).text("\" start=\"").duration(p.start).text("\">\n")
+	done := [renditions]bool{}
+	for r := range renditions {
+		if done[r] || len(lists[r]) == 0 {
+			continue
+		}
+		track := p.inits[r].Track
+		w.adaptationSet(r, track)
+		for other := r; other < renditions; other++ {
+			if other == r || len(lists[other]) > 0 && track.Kind() == stream.Video && p.inits[other].Track.Codec == track.Codec {
+				m.representation(w, p, other, lists[other])
+				done[other] = true
+			}
+		}
+		w.text("    </AdaptationSet>\n")
 	}
-	w.text("    <AdaptationSet id=\"").int(id).text(`" contentType="`).text(kind).text(`" mimeType="`).text(kind)
+	w.text("  </Period>\n")
+}
+
+// adaptationSet begins that of a track and those in the same codec.
+func (w *writer) adaptationSet(r hls.Rendition, track *stream.Track) {
+	kind := track.Kind().String()
+	w.text("    <AdaptationSet id=\"").int(1 + int(r)).text(`" contentType="`).text(kind).text(`" mimeType="`).text(kind)
 	w.text(`/mp4" segmentAlignment="true" startWithSAP="1"`)
-	if r == hls.Audio && isLanguage(track.Language) {
+	if track.Kind() == stream.Audio && hls.IsLanguage(track.Language) {
 		w.text(` lang="`).text(track.Language).text(`"`)
 	}
-	w.text(">\n      <SegmentTemplate timescale=\"").uint(uint64(fmp4.Timescale(track)))
+	w.text(">\n")
+}
+
+func (m *Manifest) representation(w *writer, p *period, r hls.Rendition, list []*hls.Segment) {
+	track := p.inits[r].Track
+	w.text("      <Representation id=\"").text(r.String())
+	w.text(`" bandwidth="`).int(max(m.bandwidth[r], 1))
+	if codecs := track.CodecString(); codecs != "" {
+		w.text(`" codecs="`).escaped(codecs)
+	}
+	if track.Kind() == stream.Video {
+		w.picture(track)
+	} else {
+		w.sound(track)
+	}
+	w.text("        <SegmentTemplate timescale=\"").uint(uint64(fmp4.Timescale(track)))
 	ticks := func(d time.Duration) int64 { return stream.Ticks(d, int(fmp4.Timescale(track))) }
 	w.text(`" presentationTimeOffset="`).int64(ticks(p.origin))
 	w.text(`" startNumber="`).uint(list[0].Sequence)
 	base := strings.ReplaceAll(m.MediaBase, "$", "$$") + m.Packager.Secret() + "/"
 	w.text(`" initialization="`).escaped(base).escaped(p.inits[r].Name())
-	w.text(`" media="`).escaped(base).text(r.String()).text("$Number$.m4s\">\n        <SegmentTimeline>\n")
+	w.text(`" media="`).escaped(base).text(r.String()).text("$Number$.m4s\">\n          <SegmentTimeline>\n")
 	w.segmentTimeline(list, func(dts time.Duration) int64 { return ticks(dts + p.shift[r]) })
-	w.text("        </SegmentTimeline>\n      </SegmentTemplate>\n      <Representation id=\"").text(r.String())
-	w.text(`" bandwidth="`).int(max(m.bandwidth[r], 1))
-	if codecs := track.CodecString(); codecs != "" {
-		w.text(`" codecs="`).escaped(codecs)
-	}
-	if r == hls.Video {
-		w.picture(track)
-	} else {
-		w.sound(track)
-	}
-	w.text("    </AdaptationSet>\n")
+	w.text("          </SegmentTimeline>\n        </SegmentTemplate>\n      </Representation>\n")
 }
 
 // segmentTimeline writes the S elements (DASH 5.3.9.6). at gives the time on the
@@ -124,7 +140,7 @@ func (w *writer) segmentTimeline(list []*hls.Segment, at func(time.Duration) int
 			}
 			repeat, end = repeat+1, t
 		}
-		w.text("          <S")
+		w.text("            <S")
 		if from != next {
 			w.text(` t="`).int64(from).text(`"`)
 		}
@@ -138,7 +154,7 @@ func (w *writer) segmentTimeline(list []*hls.Segment, at func(time.Duration) int
 	}
 }
 
-// picture writes the rest of a video Representation.
+// picture writes the rest of a video Representation's attributes.
 func (w *writer) picture(t *stream.Track) {
 	info, _ := t.Video() // what it could read
 	if info.Width > 0 && info.Height > 0 {
@@ -147,35 +163,26 @@ func (w *writer) picture(t *stream.Track) {
 	if info.FPS > 0 && info.FPS < 1000 {
 		w.text(`" frameRate="`).frameRate(info.FPS)
 	}
-	w.text("\"/>\n")
+	w.text("\">\n")
 }
 
-// sound writes the rest of an audio Representation.
+// sound writes the rest of an audio Representation's attributes, and what comes
+// before its SegmentTemplate.
 func (w *writer) sound(t *stream.Track) {
 	info, _ := t.Audio()
 	if info.Rate > 0 {
 		w.text(`" audioSamplingRate="`).int(info.Rate)
 	}
+	w.text("\">\n")
 	if info.Channels <= 0 {
-		w.text("\"/>\n")
 		return
 	}
 	layout := info.Channels // ChannelConfiguration of ISO/IEC 23003-3
 	if layout == 8 {
 		layout = 7 // 7.1
 	}
-	w.text("\">\n        <AudioChannelConfiguration schemeIdUri=\"urn:mpeg:dash:23003:3:audio_channel_configuration:2011\" value=\"")
-	w.int(layout).text("\"/>\n      </Representation>\n")
-}
-
-// isLanguage reports whether s can be a language tag.
-func isLanguage(s string) bool {
-	for _, c := range []byte(s) {
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-') {
-			return false
-		}
-	}
-	return len(s) >= 2 && len(s) <= 35
+	w.text("        <AudioChannelConfiguration schemeIdUri=\"urn:mpeg:dash:23003:3:audio_channel_configuration:2011\" value=\"")
+	w.int(layout).text("\"/>\n")
 }
 
 // A writer appends XML.

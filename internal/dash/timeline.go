@@ -65,8 +65,10 @@ func (tl *timeline) observe(views [renditions]hls.View, now time.Time) {
 	// A segment whose sibling is not complete yet is not listed: whether the
 	// sibling will be a gap decides on the Period.
 	from, to, any := uint64(0), uint64(0), false
+	ended, target := true, time.Duration(0)
 	for _, v := range views {
 		if n := len(v.Segments); n > 0 {
+			ended, target = ended && v.Ended, v.TargetDuration
 			end := v.Segments[n-1].Sequence + 1
 			from = max(from, v.Segments[0].Sequence)
 			switch {
@@ -76,14 +78,17 @@ func (tl *timeline) observe(views [renditions]hls.View, now time.Time) {
 			any = true
 		}
 	}
-	at := func(seq uint64) [renditions]*hls.Segment {
-		return [renditions]*hls.Segment{find(views[hls.Video], seq), find(views[hls.Audio], seq)}
+	at := func(seq uint64) (segs [renditions]*hls.Segment) {
+		for r, v := range views {
+			segs[r] = find(v, seq)
+		}
+		return segs
 	}
 	for seq := max(from, tl.next); seq < to; seq++ {
 		segs := at(seq)
-		if tl.scrap(segs, views[hls.Video].TargetDuration) {
+		if tl.scrap(segs, target) {
 			last := seq+1 == to
-			if last && !(views[hls.Video].Ended && views[hls.Audio].Ended) {
+			if last && !ended {
 				to = seq // the next one tells
 				break
 			}

@@ -116,12 +116,14 @@ func (s *server) send(t *testing.T, clip *peer.Clip, name string) {
 // missed little of the start and nothing of the end.
 func requirePlayed(t *testing.T, page *peer.Page, clip *peer.Clip, missed float64) {
 	t.Helper()
-	// On a machine that is too busy hls.js 1.7.4 leaves parts out, and does not
-	// close its MediaSource then. Nothing of ours makes such a hole.
-	const skipped = "player instanceof window.Hls && video.buffered.length > 1"
-	page.Until(t, live, "ended || window.Hls && "+skipped)
-	if !peer.Eval[bool](t, page, "ended") {
-		t.Logf("hls.js could not keep up: %+v", page.Playback(t, "video"))
+	// hls.js 1.7.4 prefers the next segment, once that is listed, to a last part of
+	// less than 0.25 s (maxFragLookUpTolerance), so that one that is late, on a
+	// machine that is too busy, leaves that part out. It comes to the end all the
+	// same, as far as was seen.
+	const skipped = "window.Hls && player instanceof Hls && video.buffered.length > 1"
+	page.Until(t, live, "ended || "+skipped+" && performance.now() > (window.since ??= performance.now()) + 15000")
+	if end := peer.Eval[bool](t, page, "ended"); !end || peer.Eval[bool](t, page, "!!("+skipped+")") {
+		t.Logf("hls.js could not keep up, ended %v: %+v", end, page.Playback(t, "video"))
 		requireFine(t, page)
 		return
 	}

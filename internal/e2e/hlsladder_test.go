@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"cmp"
+	"fmt"
 	"os"
 	"slices"
 	"testing"
@@ -58,30 +59,19 @@ func readTS(t *testing.T, clip *peer.Clip, videoID uint8) *reel {
 	return r
 }
 
-// TestHLSLadder: a stream with two sizes of the picture gives hls.js two levels,
-// between which it can switch.
+// TestHLSLadder: a stream with two sizes of the picture gives hls.js and dash.js two
+// levels, between which they can switch, and ffmpeg both pictures.
 func TestHLSLadder(t *testing.T) {
 	t.Parallel()
 	browser := peer.StartBrowser(t)
 	s := startHTTPPlay(t, &stream.Hub{}, deliver.HLS{})
-	small := readTS(t, &peer.Clip{Name: "segmented-small.ts", Seconds: segmented.Seconds, Video: keyEachSecond + "0"}, 1)
-	large := readTS(t, &peer.Clip{Name: "segmented-large.ts", Seconds: segmented.Seconds, Size: "480x270", Video: keyEachSecond + "0"}, 3)
-	tracks, frames := slices.Clone(small.tracks), slices.Clone(small.frames)
-	for _, f := range large.frames { // whose sound is the same
-		if f.Track.Kind() == stream.Video {
-			frames = append(frames, f)
-			if !slices.Contains(tracks, f.Track) {
-				tracks = append(tracks, f.Track)
-			}
-		}
-	}
-	slices.SortStableFunc(frames, func(a, b *stream.Frame) int { return cmp.Compare(a.DTS, b.DTS) })
+	tracks, frames := twoSizes(t)
 	pub, err := s.hub.Publish(t.Context(), "live/a", nil)
 	require.NoError(t, err)
 	require.NoError(t, pub.SetTracks(tracks...))
 	go func() {
 		start := time.Now()
-		for round := range 4 {
+		for round := range 6 {
 			shift := time.Duration(round*segmented.Seconds) * time.Second
 			for _, f := range frames {
 				f := *f
@@ -94,14 +84,45 @@ func TestHLSLadder(t *testing.T) {
 		}
 		_ = pub.Close()
 	}()
-	page := s.watch(t, browser, "hls.js", "a", "")
-	page.WaitPlayback(t, "video", live, func(p peer.Playback) bool { return p.Frames > peer.FPS })
-	require.Equal(t, 2, peer.Eval[int](t, page, "player.levels.length"))
-	for _, width := range []int{480, 320} {
-		peer.Eval[any](t, page, "(player.nextLevel = player.levels.findIndex(l => l.width === "+map[int]string{480: "480", 320: "320"}[width]+"), null)")
-		before := page.Playback(t, "video").Frames
-		p := page.WaitPlayback(t, "video", live, func(p peer.Playback) bool { return p.Width == width && p.Frames > before+peer.FPS })
-		t.Logf("%+v", p)
+	for player, js := range map[string]struct{ levels, choose string }{
+		"hls.js": {"player.levels.length", "player.nextLevel = player.levels.findIndex(l => l.width === %d)"},
+		"dash.js": {`player.getRepresentationsByType("video").length`, `player.updateSettings({streaming: {abr: {autoSwitchBitrate: {video: false}}}}),
+			player.setRepresentationForTypeById("video", player.getRepresentationsByType("video").find(r => r.width === %d).id, true)`},
+	} {
+		t.Run(player, func(t *testing.T) {
+			page := s.watch(t, browser, player, "a", "")
+			page.WaitPlayback(t, "video", live, func(p peer.Playback) bool { return p.Frames > peer.FPS })
+			require.Equal(t, 2, peer.Eval[int](t, page, js.levels))
+			for _, width := range []int{480, 320} {
+				peer.Eval[any](t, page, "("+fmt.Sprintf(js.choose, width)+", null)")
+				before := page.Playback(t, "video").Frames
+				p := page.WaitPlayback(t, "video", live, func(p peer.Playback) bool { return p.Width == width && p.Frames > before+peer.FPS })
+				t.Logf("%+v", p)
+			}
+			requireFine(t, page)
+		})
 	}
-	requireFine(t, page)
+	t.Run("ffmpeg", func(t *testing.T) {
+		var m *peer.Media
+		require.NoError(t, probeStart(t, s.http+"/live/a.mpd", &m)())
+		require.Subset(t, m.Sizes(), []string{"320x180", "480x270"})
+	})
+}
+
+// twoSizes is a clip with a second picture, in another size.
+func twoSizes(t *testing.T) ([]*stream.Track, []*stream.Frame) {
+	t.Helper()
+	small := readTS(t, &peer.Clip{Name: "segmented-small.ts", Seconds: segmented.Seconds, Video: keyEachSecond + "0"}, 1)
+	large := readTS(t, &peer.Clip{Name: "segmented-large.ts", Seconds: segmented.Seconds, Size: "480x270", Video: keyEachSecond + "0"}, 3)
+	tracks, frames := slices.Clone(small.tracks), slices.Clone(small.frames)
+	for _, f := range large.frames { // whose sound is the same
+		if f.Track.Kind() == stream.Video {
+			frames = append(frames, f)
+			if !slices.Contains(tracks, f.Track) {
+				tracks = append(tracks, f.Track)
+			}
+		}
+	}
+	slices.SortStableFunc(frames, func(a, b *stream.Frame) int { return cmp.Compare(a.DTS, b.DTS) })
+	return tracks, frames
 }

@@ -30,7 +30,7 @@ func startMediaserver(t *testing.T, flags ...string) *mediaserver {
 	program := lab.Program(t, "./examples/mediaserver")
 	cert, key := certificate(t)
 	rtmp, rtmps, web := peer.FreeAddr(t), peer.FreeAddr(t), peer.FreeAddr(t)
-	args := append([]string{"-rtmp", rtmp, "-rtmps", rtmps, "-http", web, "-cert", cert, "-key", key}, flags...)
+	args := append([]string{"-rtmp", rtmp, "-srt", "", "-webrtc", "", "-rtmps", rtmps, "-http", web, "-cert", cert, "-key", key}, flags...)
 	m := &mediaserver{peer.Start(t, program, args...), "rtmp://" + rtmp, "rtmps://" + rtmps, "http://" + web}
 	peer.Eventually(t, 10*time.Second, "an answer at "+m.http, func() bool {
 		require.True(t, m.Running(), "mediaserver ended")

@@ -13,7 +13,7 @@ import (
 var ErrSlow = errors.New("fanout: player too slow")
 
 // Conn is what a player writes to: a net.Conn, or less. If it is a
-// syscall.Conn too, its socket is written to without blocking.
+// syscall.Conn too, its socket is written to without blocking; see Pusher also.
 type Conn interface {
 	Write([]byte) (int, error)
 	SetWriteDeadline(time.Time) error
@@ -82,7 +82,10 @@ type Player struct {
 }
 
 // CanHear reports whether Options.Heard works with conn.
-func CanHear(conn Conn) bool { return rawConn(conn) != nil }
+func CanHear(conn Conn) bool {
+	_, pushes := conn.(Pusher)
+	return !pushes && rawConn(conn) != nil
+}
 
 // Attach makes conn a player of the log. It starts at the newest point, or at
 // the next one if there is none yet. Until Detach returns nobody else may write
@@ -90,8 +93,8 @@ func CanHear(conn Conn) bool { return rawConn(conn) != nil }
 func (l *Log) Attach(conn Conn, o Options) *Player {
 	p := &Player{log: l, conn: conn, opts: o, pend: o.First, index: -1}
 	p.opts.First = nil
-	p.raw = rawConn(conn)
-	if p.raw == nil {
+	p.raw = direct(conn)
+	if !CanHear(conn) {
 		p.opts.Heard = nil
 	}
 	l.players.Add(1)

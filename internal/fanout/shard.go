@@ -21,6 +21,7 @@ type shard struct {
 	sent    int64 // offset up to which players have everything that do not lag
 	running bool
 	out     rawWriter
+	pushing [3][]byte // what a Pusher is given
 	peers   peers
 }
 
@@ -231,7 +232,7 @@ func (s *shard) write(r *round) {
 		case p.pos != r.from || !p.ready() || r.ended:
 			p.push(now, r.to)
 		case size > 0:
-			n, err := s.out.write(p.raw, &r.bufs)
+			n, err := s.put(p.raw, &r.bufs)
 			if n < size {
 				p.after(n, err, &r.bufs, r.to, now)
 				continue
@@ -274,7 +275,7 @@ func (p *Player) push(now time.Time, limit int64) {
 			p.unblock()
 			return
 		}
-		n, err := p.shard.out.write(p.raw, &bufs)
+		n, err := p.shard.put(p.raw, &bufs)
 		if p.after(n, err, &bufs, to, now); n < size {
 			return
 		}

@@ -97,7 +97,7 @@ func (a *Archive) Playlist(r Rendition, ended bool) []byte {
 // media. prefix leads to where the media playlists are.
 func (a *Archive) Multivariant(prefix string) []byte {
 	v := variants{version: 6, independent: true}
-	for _, r := range []Rendition{Video, Video2, Video3, Video4, Audio} {
+	for r := range TS {
 		if l := a.lists[r]; l != nil && l.media {
 			v.list = append(v.list, choice{r: r, tracks: l.tracks, peak: l.peak, average: int(l.bits / l.length.Seconds())})
 			v.independent = v.independent && l.independent

@@ -66,7 +66,10 @@ func BenchmarkPart(b *testing.B) {
 			b.Run(fmt.Sprintf("%d bytes a frame, player waiting %v", size, waiting), func(b *testing.B) {
 				p := begun(Config{}, 40*time.Second+ms(30))
 				if waiting {
-					p.out[Video].waiting.Add(1)
+					seq, _ := p.out[Video].snap.Load().next()
+					w, err := p.Await(Video, Directives{Block: true, MSN: seq + 1}, noAddr, nil)
+					require.NoError(b, err)
+					defer w.Stop()
 				}
 				o := p.out[Video]
 				c := o.pack.(*cmafPacker)

@@ -53,6 +53,10 @@ type Config struct {
 	// included, in order within a rendition. It is called from Add and End and
 	// may keep the segment and its bytes. nil: nobody asks.
 	OnSegment func(*Segment)
+
+	// Forget frees the bytes of a segment when OnSegment has had it: nobody is
+	// to Open what is not kept elsewhere.
+	Forget bool
 }
 
 // A TSMuxer turns frames into an MPEG transport stream; *mpegts.Muxer is one.

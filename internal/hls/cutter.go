@@ -22,7 +22,7 @@ type cutter struct {
 	p *Packager
 
 	video, audio lane
-	extras       [renditions - Video2]extra
+	extras       [Audio - Video2]extra
 	announced    []*stream.Track
 
 	open    bool            // a segment is being made
@@ -95,7 +95,7 @@ func (p *Packager) End() {
 	p.Flush()
 	p.ended = true
 	for _, o := range p.out {
-		o.dirty, o.completed, o.ended = true, true, true
+		o.dirty, o.ended = true, true
 	}
 	p.publish()
 }

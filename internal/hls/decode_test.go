@@ -95,7 +95,7 @@ func (s *session) dump(dir string, ts bool) {
 	m, err := s.p.Multivariant(s.t.Context(), noAddr, MultivariantOptions{TS: ts, Prefix: "list/"})
 	require.NoError(s.t, err)
 	write("index.m3u8", m)
-	for r := range Video2 {
+	for _, r := range usual {
 		if s.full[r] == nil || ts != (r == TS) {
 			continue
 		}

@@ -22,6 +22,9 @@ func ms(n int) time.Duration { return time.Duration(n) * time.Millisecond }
 
 var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
+// usual are the renditions of a stream with one picture and one sound.
+var usual = []Rendition{Video, Audio, TS}
+
 // A session feeds a Packager and looks at every state of its playlists as players
 // do.
 type session struct {
@@ -77,7 +80,7 @@ func (s *session) look() {
 	var all []*hlscheck.Playlist
 	for r := range renditions {
 		snap := s.p.out[r].snap.Load()
-		if ok, _, _ := snap.there(); !ok {
+		if ok, _ := snap.there(); !ok {
 			continue
 		}
 		if s.full[r] == nil {

@@ -75,7 +75,7 @@ func (p *Packager) variants(first Rendition) (v variants) {
 	case Audio:
 		list = []*snapshot{p.out[first].snap.Load()}
 	default:
-		for _, r := range []Rendition{Video, Video2, Video3, Video4, Audio} {
+		for r := range TS {
 			if s := p.out[r].snap.Load(); s.live {
 				list = append(list, s)
 			}
@@ -111,7 +111,7 @@ func (v *variants) render(audioVariant bool, uri func(Rendition) string) []byte 
 		pictures = v.list[:len(v.list)-1]
 		audio := sound[0].tracks[0]
 		w.text(`#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="audio",NAME="audio",DEFAULT=YES,AUTOSELECT=YES`)
-		if isLanguage(audio.Language) {
+		if IsLanguage(audio.Language) {
 			w.text(`,LANGUAGE="`).text(audio.Language).text(`"`)
 		}
 		if info, err := audio.Audio(); err == nil && info.Channels > 0 {
@@ -186,8 +186,9 @@ func (c *choice) fps(stated float64) float64 {
 	return measured
 }
 
-// isLanguage reports whether s can be a language tag.
-func isLanguage(s string) bool {
+// IsLanguage reports whether s can be a language tag, which needs no escaping in
+// manifests.
+func IsLanguage(s string) bool {
 	for i := range len(s) {
 		c := s[i]
 		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-') {

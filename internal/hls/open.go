@@ -39,22 +39,12 @@ func (p *Packager) Open(ctx context.Context, path string, who netip.Addr) (Conte
 			return c.Data == nil
 		})
 	case kindPart:
-		err := p.wait(ctx, n.r, who, func(s *snapshot) (<-chan struct{}, error) {
-			ok, more, err := s.there()
-			if !ok {
-				return more, err
-			}
-			if part := s.findPart(n.number); part != nil && part.data != nil && s.listsParts() {
-				c = Content{Data: [][]byte{part.data}, Size: int64(len(part.data)), Type: n.r.contentType()}
-				return nil, nil
-			}
-			if n.number == s.parts && s.listsParts() && !s.ended {
-				return s.update, nil
-			}
-			return nil, stream.ErrNotFound
-		})
+		err := p.wait(ctx, n.r, wish{part: n.number, media: true}, who)
 		if err != nil {
 			return Content{}, err
+		}
+		if part := snap.Load().findPart(n.number); part != nil && part.data != nil {
+			c = Content{Data: [][]byte{part.data}, Size: int64(len(part.data)), Type: n.r.contentType()}
 		}
 	}
 	if c.Data == nil {
@@ -62,6 +52,21 @@ func (p *Packager) Open(ctx context.Context, path string, who netip.Addr) (Conte
 	}
 	c.ETag = `"` + p.tag + "-" + file + `"`
 	return c, nil
+}
+
+// hasPart reports whether the part with a number is there, or why it never will be.
+func (s *snapshot) hasPart(number uint64) (bool, error) {
+	if ok, err := s.there(); !ok {
+		return false, err
+	}
+	part := s.findPart(number)
+	switch hinted := number == s.parts && !s.ended; {
+	case s.listsParts() && part != nil && part.data != nil:
+		return true, nil
+	case s.listsParts() && hinted:
+		return false, nil
+	}
+	return false, stream.ErrNotFound
 }
 
 // Key returns the key with a name as playlists have it, such as "v3.key". Whoever

@@ -84,7 +84,7 @@ func FuzzName(f *testing.F) {
 func TestOpen(t *testing.T) {
 	s := newSession(t, Config{TS: newFakeTS, TSAlways: true, MediaPrefix: "../"})
 	s.feedPattern(&streamtest.Pattern{}, ms(10500))
-	for r := range Video2 {
+	for _, r := range usual {
 		p := s.playlist(r)
 		etags := map[string]bool{}
 		for _, seg := range p.Segments {
@@ -227,7 +227,7 @@ func TestEncryption(t *testing.T) {
 	clear.feedPattern(&streamtest.Pattern{}, ms(30500))
 	s := newSession(t, Config{TS: newFakeTS, TSAlways: true, Encrypt: true, KeySegments: 3})
 	s.feedPattern(&streamtest.Pattern{}, ms(30500))
-	for r := range Video2 {
+	for _, r := range usual {
 		p, keys := s.playlist(r), map[string]bool{}
 		for i, seg := range p.Segments {
 			require.Equal(t, "AES-128", seg.Key.Method)

@@ -12,15 +12,14 @@ import (
 // discontinuity. Players realign there.
 const maxRagged = 200 * time.Millisecond
 
-// An output makes and keeps the segments of one rendition. All but snap and
-// waiting belongs to the goroutine that calls Add.
+// An output makes and keeps the segments of one rendition. All but snap belongs to
+// the goroutine that calls Add.
 type output struct {
 	p    *Packager
 	r    Rendition
 	pack packer
 
-	snap    atomic.Pointer[snapshot]
-	waiting atomic.Int64 // requests that are held back
+	snap atomic.Pointer[snapshot]
 
 	live bool     // it has begun, and is never left out again
 	err  error    // why it cannot begin
@@ -36,9 +35,8 @@ type output struct {
 	parts      uint64        // made so far
 	partTarget time.Duration // PART-TARGET; 0: not known yet
 
-	dirty     bool // something has changed since the last snapshot
-	completed bool // of that, a segment
-	ended     bool
+	dirty bool // something has changed since the last snapshot
+	ended bool
 }
 
 // A packer makes the bytes of a rendition.
@@ -144,7 +142,7 @@ func (o *output) bounded(b bound) {
 	case !o.live:
 		if o.p.cfg.TS != nil && o.p.wantTS.Load() {
 			if o.pack.(*tsPacker).configure(); o.err != nil {
-				o.dirty, o.completed = true, true
+				o.dirty = true
 				return
 			}
 			o.live = true
@@ -209,9 +207,15 @@ func (o *output) complete(end time.Duration, silent bool) {
 	o.segs = append(slices.Clip(o.segs), s)
 	o.p.grow(o, s.Duration)
 	o.trim()
-	o.dirty, o.completed = true, true
+	o.dirty = true
 	if o.p.cfg.OnSegment != nil {
 		o.p.cfg.OnSegment(s)
+	}
+	if n := len(o.segs); o.p.cfg.Forget && n > 0 && o.segs[n-1] == s {
+		o.p.bytes.Add(-s.held)
+		bare := s.Bare()
+		bare.held = 0
+		o.segs[n-1] = bare // which no snapshot shares yet
 	}
 }
 

@@ -113,19 +113,21 @@ func (p *Packager) publish() {
 	if p.conf.Load() == nil && p.settled() {
 		p.conf.Store(p.control())
 		for _, o := range p.out {
-			o.dirty, o.completed = true, true
+			o.dirty = true
 		}
 	}
 	// Nobody wakes before all renditions are in place: who waits for one looks
 	// at the others too.
-	wakes := make([]func(), 0, len(p.out))
-	for _, o := range p.out {
-		if o.dirty {
-			wakes = append(wakes, o.publish())
+	var changed [renditions]bool
+	for r, o := range p.out {
+		if changed[r] = o.dirty; changed[r] {
+			o.publish()
 		}
 	}
-	for _, wake := range wakes {
-		wake()
+	for r, o := range p.out {
+		if changed[r] {
+			p.waiters.wake(o.snap.Load())
+		}
 	}
 }
 

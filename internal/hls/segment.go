@@ -11,23 +11,24 @@ import (
 // A Rendition is one of the forms in which a Packager offers its stream.
 type Rendition uint8
 
-// The renditions.
+// The renditions. Those before TS are CMAF, in the order in which players are told
+// of them.
 const (
-	Video  Rendition = iota // the picture in CMAF
-	Audio                   // the sound in CMAF
-	TS                      // both in MPEG-TS
-	Video2                  // further tracks of video in CMAF
+	Video  Rendition = iota // the picture
+	Video2                  // further tracks of video
 	Video3
 	Video4
+	Audio // the sound
+	TS    // both in MPEG-TS
 	renditions
 
 	Renditions = int(renditions) // their number
 )
 
-var renditionNames = [renditions]string{Video: "v", Audio: "a", TS: "ts", Video2: "w", Video3: "x", Video4: "y"}
+var renditionNames = [renditions]string{Video: "v", Video2: "w", Video3: "x", Video4: "y", Audio: "a", TS: "ts"}
 
 // extra reports whether r is a further track of video.
-func (r Rendition) extra() bool { return r >= Video2 }
+func (r Rendition) extra() bool { return r > Video && r < Audio }
 
 // String returns the name that the rendition's media and playlist begin with:
 // "v", "a", "ts", and "w" to "y" for further video.

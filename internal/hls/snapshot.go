@@ -29,22 +29,17 @@ type snapshot struct {
 	frameStep  time.Duration   // usual time between frames; CMAF
 	tracks     []*stream.Track // that it carries
 
-	update  chan struct{} // closed when there is a newer snapshot
-	segment chan struct{} // closed when there is a newer segment, or what else may end a wait
-
 	full, delta page
 }
 
-// publish replaces the snapshot and wakes those who wait for it. Nobody holds a
-// lock meanwhile: the woken read the new one and are done.
-func (o *output) publish() (wake func()) {
+// publish replaces the snapshot.
+func (o *output) publish() {
 	s := &snapshot{
 		p: o.p, r: o.r, conf: o.p.conf.Load(),
 		live: o.live, err: o.err, ended: o.ended,
 		segs: o.segs, first: o.first,
 		partsFrom: o.listParts(), parts: o.parts, partTarget: o.partTarget,
 		tracks: o.pack.carries(),
-		update: make(chan struct{}),
 	}
 	if c, ok := o.pack.(*cmafPacker); ok {
 		s.frameStep = c.usual
@@ -53,29 +48,14 @@ func (o *output) publish() (wake func()) {
 		cur := *o.cur
 		s.cur = &cur
 	}
-	old := o.snap.Load()
-	if old == nil || o.completed {
-		s.segment = make(chan struct{})
-	} else {
-		s.segment = old.segment
+	o.dirty = false
+	if old := o.snap.Load(); old != nil {
+		s.version = old.version + 1
 	}
-	completed := o.completed
-	o.dirty, o.completed = false, false
-	if old == nil {
-		o.snap.Store(s)
-		return func() {}
-	}
-	s.version = old.version + 1
-	if o.waiting.Load() > 0 && s.conf != nil && s.live {
+	if s.conf != nil && s.live && o.p.waiters.any(o.r) {
 		s.page(false) // or all who wake would stand in line for it
 	}
 	o.snap.Store(s)
-	return func() {
-		close(old.update)
-		if completed {
-			close(old.segment)
-		}
-	}
 }
 
 // listParts returns the first segment whose parts are to be listed: those of the

@@ -7,7 +7,6 @@ import (
 	"math"
 	"net/netip"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/runnel-media/runnel/stream"
@@ -92,83 +91,124 @@ func (p *Packager) Playlist(ctx context.Context, r Rendition, d Directives, who 
 // stream.ErrUnsupported for one that cannot carry its codecs, and ctx's error when
 // that ends.
 func (p *Packager) Wait(ctx context.Context, r Rendition, d Directives, who netip.Addr) error {
-	return p.wait(ctx, r, who, func(s *snapshot) (<-chan struct{}, error) { return s.answers(d) })
+	return p.wait(ctx, r, wish{Directives: d}, who)
 }
 
-// wait blocks until ready gives no channel to wait on.
-func (p *Packager) wait(ctx context.Context, r Rendition, who netip.Addr, ready func(*snapshot) (<-chan struct{}, error)) error {
-	if r >= renditions {
-		return stream.ErrNotFound
-	}
-	if r == TS && p.cfg.TS != nil && !p.wantTS.Load() {
-		p.wantTS.Store(true)
-	}
-	o := p.out[r]
-	s := o.snap.Load()
-	more, err := ready(s)
-	if more == nil || err != nil {
-		return err
-	}
-	if !p.waiters.enter(who) {
-		return ErrWaiters
-	}
-	defer p.waiters.leave(who)
-	o.waiting.Add(1)
-	defer o.waiting.Add(-1)
-	timer := time.NewTimer(s.patience())
-	defer timer.Stop()
+// wait blocks until there is what is wished, or it is known that it will not be.
+func (p *Packager) wait(ctx context.Context, r Rendition, what wish, who netip.Addr) error {
 	for {
-		select {
-		case <-more:
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-timer.C:
-			return ErrTimeout
+		if ok, err := p.has(r, what); ok || err != nil {
+			return err
 		}
-		if more, err = ready(o.snap.Load()); more == nil || err != nil {
+		woken := make(chan struct{})
+		w, err := p.await(r, what, who, func() { close(woken) })
+		if w == nil {
+			return err
+		}
+		timer := time.NewTimer(p.Patience())
+		select {
+		case <-woken:
+		case <-ctx.Done():
+			w.Stop()
+			err = ctx.Err()
+		case <-timer.C:
+			w.Stop()
+			err = ErrTimeout
+		}
+		timer.Stop()
+		if err != nil {
 			return err
 		}
 	}
 }
 
-// patience is how long a request is held back: three target durations (bis
-// 6.2.5.2), or what the first segment may take.
-func (s *snapshot) patience() time.Duration {
-	if s.conf == nil {
-		return s.p.cfg.MaxSegment + s.p.cfg.Segment
-	}
-	return 3 * time.Duration(s.conf.target) * time.Second
+// Await is Wait without blocking. If there is nothing to wait for, or it is in
+// vain, it returns no Waiter, and why it is in vain. Else it calls wake, once, when
+// that has changed: Playlist does not block then. wake must not block, for it is
+// the goroutine that packages that calls it. Who gives up, after Patience at the
+// latest, stops the Waiter.
+func (p *Packager) Await(r Rendition, d Directives, who netip.Addr, wake func()) (*Waiter, error) {
+	return p.await(r, wish{Directives: d}, who, wake)
 }
 
-// there reports whether there is a playlist, or else what to wait for.
-func (s *snapshot) there() (ok bool, more <-chan struct{}, err error) {
+// Ready reports whether Wait would not block, or its error.
+func (p *Packager) Ready(r Rendition, d Directives) (bool, error) {
+	return p.has(r, wish{Directives: d})
+}
+
+func (p *Packager) await(r Rendition, what wish, who netip.Addr, wake func()) (*Waiter, error) {
+	if ok, err := p.has(r, what); ok || err != nil {
+		return nil, err
+	}
+	snap := &p.out[r].snap
+	w := &Waiter{table: &p.waiters, r: r, who: who, wish: what, wake: wake}
+	return w.enter(snap)
+}
+
+// has reports whether there is what is wished of a rendition, or why there never
+// will be.
+func (p *Packager) has(r Rendition, what wish) (bool, error) {
+	if r >= renditions {
+		return false, stream.ErrNotFound
+	}
+	if r == TS && p.cfg.TS != nil && !p.wantTS.Load() {
+		p.wantTS.Store(true)
+	}
+	return what.granted(p.out[r].snap.Load())
+}
+
+// A wish is what a request waits for.
+type wish struct {
+	Directives        // of a playlist
+	part       uint64 // or the number of a part
+	media      bool   // the latter
+}
+
+func (w *wish) granted(s *snapshot) (bool, error) {
+	if w.media {
+		return s.hasPart(w.part)
+	}
+	return s.answers(w.Directives)
+}
+
+// Patience is how long a request is held back at most: three target durations
+// (bis 6.2.5.2), or what the first segment may take.
+func (p *Packager) Patience() time.Duration {
+	conf := p.conf.Load()
+	if conf == nil {
+		return p.cfg.MaxSegment + p.cfg.Segment
+	}
+	return 3 * time.Duration(conf.target) * time.Second
+}
+
+// there reports whether there is a playlist, or why there will be none.
+func (s *snapshot) there() (ok bool, err error) {
 	switch {
 	case s.conf != nil && s.live && len(s.segs) > 0:
-		return true, nil, nil
+		return true, nil
 	case s.err != nil && !s.live:
-		return false, nil, s.err
+		return false, s.err
 	case s.r == TS && s.p.cfg.TS == nil, s.ended:
-		return false, nil, stream.ErrNotFound
+		return false, stream.ErrNotFound
 	case s.conf != nil && !s.live && s.r != TS:
-		return false, nil, stream.ErrNotFound
+		return false, stream.ErrNotFound
 	}
-	return false, s.segment, nil
+	return false, nil
 }
 
-// answers reports what a request with d has to wait for, nil if for nothing.
-func (s *snapshot) answers(d Directives) (<-chan struct{}, error) {
-	ok, more, err := s.there()
-	if !ok {
-		return more, err
+// answers reports whether a request with d can be answered, or why it never will.
+func (s *snapshot) answers(d Directives) (bool, error) {
+	if ok, err := s.there(); !ok {
+		return false, err
 	}
 	if !d.Block || s.ended {
-		return nil, nil
+		return true, nil
 	}
 	seq, parts := s.next()
 	msn, index := d.MSN, d.PartIndex
 	byPart := d.Part && s.listsParts()
 	if msn > seq+1 { // the last segment has seq-1
-		return nil, fmt.Errorf("%w: segment %d, and the last is %d", ErrBadRequest, msn, int64(seq)-1)
+		return false, fmt.Errorf("%w: segment %d, and the last is %d", ErrBadRequest, msn, int64(seq)-1)
 	}
 	if byPart {
 		if msn+1 == seq {
@@ -181,18 +221,10 @@ func (s *snapshot) answers(d Directives) (<-chan struct{}, error) {
 			ahead -= min(ahead, uint64(parts))
 		}
 		if msn >= seq && ahead > s.advanceLimit() {
-			return nil, fmt.Errorf("%w: part %d of segment %d", ErrBadRequest, index, msn)
+			return false, fmt.Errorf("%w: part %d of segment %d", ErrBadRequest, index, msn)
 		}
 	}
-	switch {
-	case msn < seq:
-		return nil, nil
-	case !byPart:
-		return s.segment, nil
-	case msn == seq && index < uint64(parts):
-		return nil, nil
-	}
-	return s.update, nil
+	return msn < seq || byPart && msn == seq && index < uint64(parts), nil
 }
 
 // advanceLimit is the Advance Part Limit of bis 6.2.5.2.
@@ -201,51 +233,4 @@ func (s *snapshot) advanceLimit() uint64 {
 		return 3
 	}
 	return uint64(math.Ceil(3 / s.partTarget.Seconds()))
-}
-
-// waiters counts the requests that are held back.
-type waiters struct {
-	max, maxPerAddr int
-
-	mu      sync.Mutex
-	total   int
-	perAddr map[netip.Addr]int
-}
-
-func (w *waiters) enter(who netip.Addr) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.max > 0 && w.total >= w.max {
-		return false
-	}
-	if w.maxPerAddr > 0 && who.IsValid() {
-		if w.perAddr[who] >= w.maxPerAddr {
-			return false
-		}
-		if w.perAddr == nil {
-			w.perAddr = make(map[netip.Addr]int)
-		}
-		w.perAddr[who]++
-	}
-	w.total++
-	return true
-}
-
-func (w *waiters) leave(who netip.Addr) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.total--
-	if n, ok := w.perAddr[who]; ok {
-		if n == 1 {
-			delete(w.perAddr, who)
-		} else {
-			w.perAddr[who] = n - 1
-		}
-	}
-}
-
-func (w *waiters) count() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.total
 }

@@ -69,7 +69,7 @@ func TestBlockingReload(t *testing.T) {
 		src := &streamtest.Source{Duration: 20 * time.Second}
 		start := time.Now()
 		var group sync.WaitGroup
-		for r := range TS {
+		for _, r := range []Rendition{Video, Audio} {
 			group.Go(func() { follow(t, p, r, start) })
 		}
 		require.NoError(t, streamtest.Feed(t.Context(), writer2{p}, src.Frames(), 1))
