@@ -16,10 +16,14 @@ import (
 
 // A feed cuts one stream into packets, from its first viewer to its last.
 type feed struct {
-	stream  *stream.Stream
-	out     webrtc.Feed
-	cancel  context.CancelFunc
-	viewers int // guarded by Handler.mu
+	stream *stream.Stream
+	out    webrtc.Feed
+	cancel context.CancelFunc
+
+	// guarded by Handler.mu
+	viewers int
+	counted time.Time // when count was taken
+	count   int       // viewers of all protocols
 
 	mu      sync.Mutex // held while a frame is cut
 	tracks  []*stream.Track

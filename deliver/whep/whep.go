@@ -32,6 +32,10 @@ type Transport = webrtc.Transport
 // Authorizer's to judge. The host strips what stands before /app/name from the
 // path, as http.StripPrefix does.
 //
+// Who posts ["viewercount"] to the answer's Link with
+// rel="urn:ietf:params:whep:ext:core:server-sent-events" gets the number of the
+// stream's viewers, of all protocols, by server-sent events there.
+//
 // The statuses are 201; 400 for an offer that is not acceptable, and 406 for one
 // that has none of the stream's codecs, with the reason; 401 and 403 to who may
 // not play, 404 where there is no such stream, 413, 415, 503 where there is no
@@ -54,8 +58,12 @@ type Handler struct {
 
 // ServeHTTP serves /app/name, and the sessions.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h.once.Do(func() { h.endpoint.ICEServers = h.ICEServers })
+	h.prepare()
 	h.endpoint.Serve(w, r, h.begin)
+}
+
+func (h *Handler) prepare() {
+	h.once.Do(func() { h.endpoint.ICEServers, h.endpoint.Viewers = h.ICEServers, h.count })
 }
 
 var errAnswered = errors.New("whep: answered")
@@ -95,6 +103,31 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, o *webrtc.Offer)
 	f.out.Add(s)
 	return s, answer, nil
 }
+
+// count returns how many play the stream of a session, by whatever protocol.
+func (h *Handler) count(s *webrtc.Session) int {
+	of := s.Feed()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for st, f := range h.feeds {
+		if &f.out != of {
+			continue
+		}
+		if now := time.Now(); now.Sub(f.counted) >= countEvery {
+			f.counted, f.count = now, 0
+			for session := range h.Server.Hub.Sessions() {
+				if info := session.Info(); info.Role == stream.RolePlay && info.Stream == st.Name() {
+					f.count++
+				}
+			}
+		}
+		return f.count
+	}
+	return 0
+}
+
+// countEvery is how often a stream's viewers are counted, however many ask.
+const countEvery = 900 * time.Millisecond
 
 // codecs names what a stream has.
 func codecs(tracks []*stream.Track) string {

@@ -2,11 +2,11 @@ package webrtc
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/runnel-media/runnel/internal/stunwire"
 	"github.com/runnel-media/runnel/stream"
 )
 
@@ -75,11 +75,10 @@ func (t *Transport) accept(o *Offer, h Handler, plan func(*Media) *line) (*Sessi
 		return nil, nil, err
 	}
 	s := &Session{
-		transport: t, offer: o, handler: h, password: secret(18), done: make(chan struct{}),
-		begun: time.Now(), active: o.Setup == "passive",
+		transport: t, handler: h, done: make(chan struct{}), begun: time.Now(), active: o.Setup == "passive",
+		peer: o.Fingerprint, bundle: len(o.bundle) > 0,
 	}
-	s.key = stunwire.NewKey([]byte(s.password))
-	s.dtls = newAssociation(s)
+	s.dtls.session = s
 	some := false
 	for i := range o.Media {
 		l := plan(&o.Media[i])
@@ -98,22 +97,48 @@ func (t *Transport) accept(o *Offer, h Handler, plan func(*Media) *line) (*Sessi
 	if !some {
 		return nil, nil, refuse("no medium and codec in common")
 	}
-	if err := t.add(s); err != nil {
+	if err := t.add(s, strings.Clone(o.Ufrag)); err != nil {
 		return nil, nil, err
 	}
-	a := answer{session: s, fingerprint: fingerprintOf("sha-256", cert.Certificate[0])}
-	for i, c := range candidates {
-		// RFC 8445 Section 5.1.2.1: a host candidate, the first address first.
-		a.candidates = append(a.candidates, fmt.Sprintf("%d 1 udp %d %s %d typ host", i+1, 126<<24|(65535-i)<<8|255, c.Addr(), c.Port()))
+	a := answer{session: s, credentials: s.ice.Load(), candidates: candidates, fingerprint: fingerprintOf("sha-256", cert.Certificate[0])}
+	text := a.text()
+	s.trim()
+	return s, text, nil
+}
+
+// trim keeps no more of the offer than a session needs, which is a small part,
+// and nothing that refers to its text.
+func (s *Session) trim() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.peer.Digest = strings.Clone(s.peer.Digest)
+	for _, l := range s.lines {
+		m := &Media{MID: strings.Clone(l.media.MID), Kind: l.media.Kind, proto: strings.Clone(l.media.proto)}
+		if l.format != nil {
+			for _, uri := range extensions {
+				if id := l.media.Extensions[uri]; id != 0 {
+					if m.Extensions == nil {
+						m.Extensions = make(map[string]uint8)
+					}
+					m.Extensions[uri] = id
+				}
+			}
+			f := l.format
+			l.format = &Format{Payload: f.Payload, Name: strings.Clone(f.Name), Clock: f.Clock, Channels: f.Channels, FMTP: make(map[string]string)}
+			for name, value := range f.FMTP {
+				l.format.FMTP[strings.Clone(name)] = strings.Clone(value)
+			}
+		}
+		l.media = m
 	}
-	return s, a.text(), nil
 }
 
 // An answer is written with as much as browsers need and no more.
 type answer struct {
 	session     *Session
+	credentials *credentials
 	fingerprint Fingerprint
-	candidates  []string
+	candidates  []netip.AddrPort
 	b           strings.Builder
 }
 
@@ -127,16 +152,7 @@ func (a *answer) text() []byte {
 	a.line("o=- %d 1 IN IP4 0.0.0.0", s.begun.UnixNano()>>10)
 	a.line("s=-")
 	a.line("t=0 0")
-	var mids []string
-	for _, l := range s.lines {
-		if l.format != nil && l.media.MID != "" {
-			mids = append(mids, l.media.MID)
-		}
-	}
-	if len(s.offer.bundle) > 0 {
-		a.line("a=group:BUNDLE %s", strings.Join(mids, " "))
-	}
-	a.line("a=ice-lite")
+	a.group()
 	a.line("a=msid-semantic: WMS *")
 	first := true
 	for _, l := range s.lines {
@@ -178,9 +194,7 @@ func (a *answer) media(l *line, first bool) {
 	if m.MID != "" {
 		a.line("a=mid:%s", m.MID)
 	}
-	a.line("a=ice-ufrag:%s", s.ufrag)
-	a.line("a=ice-pwd:%s", s.password)
-	a.line("a=ice-options:trickle")
+	a.ice()
 	a.line("a=fingerprint:%s %s", a.fingerprint.Algorithm, a.fingerprint.Digest)
 	if s.active {
 		a.line("a=setup:active")
@@ -211,11 +225,60 @@ func (a *answer) media(l *line, first bool) {
 		}
 	}
 	if first {
-		for _, c := range a.candidates {
-			a.line("a=candidate:%s", c)
-		}
-		a.line("a=end-of-candidates")
+		a.where()
 	}
+}
+
+// group writes what all m-lines share.
+func (a *answer) group() {
+	var mids []string
+	for _, l := range a.session.lines {
+		if l.format != nil && l.media.MID != "" {
+			mids = append(mids, l.media.MID)
+		}
+	}
+	if a.session.bundle {
+		a.line("a=group:BUNDLE %s", strings.Join(mids, " "))
+	}
+	a.line("a=ice-lite")
+}
+
+func (a *answer) ice() {
+	a.line("a=ice-ufrag:%s", a.credentials.ours)
+	a.line("a=ice-pwd:%s", a.credentials.password)
+	a.line("a=ice-options:trickle")
+}
+
+// where writes the candidates (RFC 8445 Section 5.1.2.1): host ones, the first
+// address first.
+func (a *answer) where() {
+	for i, c := range a.candidates {
+		a.line("a=candidate:%d 1 udp %d %s %d typ host", i+1, 126<<24|(65535-i)<<8|255, c.Addr(), c.Port())
+	}
+	a.line("a=end-of-candidates")
+}
+
+// fragment is what is said again at a restart of ICE (RFC 8840 Section 9), in the
+// first m-line, which stands for all of the bundle.
+func (a *answer) fragment() []byte {
+	a.group()
+	for _, l := range a.session.lines {
+		if l.format == nil {
+			continue
+		}
+		kind := "audio"
+		if l.media.Kind == stream.Video {
+			kind = "video"
+		}
+		a.line("m=%s 9 %s %d", kind, l.media.proto, l.format.Payload)
+		if l.media.MID != "" {
+			a.line("a=mid:%s", l.media.MID)
+		}
+		a.ice()
+		a.where()
+		break
+	}
+	return []byte(a.b.String())
 }
 
 // format writes the codec of a line, with what the offer says of it.

@@ -3,8 +3,8 @@ package webrtc
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
-	"io"
 	"net"
 	"os"
 	"sync"
@@ -13,45 +13,124 @@ import (
 	"github.com/pion/dtls/v3"
 	"github.com/pion/logging"
 	"github.com/pion/srtp/v3"
+
+	"github.com/runnel-media/runnel/internal/dtlsmux"
 )
 
-// An association is a session's DTLS: the net.PacketConn of pion's connection,
-// which the port feeds.
+// An association is a session's DTLS. pion makes the handshake; when it is done
+// its connection is let go, so that no goroutine and no buffer stays.
 type association struct {
 	session *Session
-	begin   sync.Once
+
+	mu     sync.Mutex
+	shake  *handshake    // while it goes on
+	begun  bool          // a handshake has been
+	closed bool          // there is to be none
+	tail   *dtlsmux.Tail // after it
+}
+
+// feed takes a datagram of the peer's. Called in the goroutine that reads.
+func (a *association) feed(d []byte) (ok bool) {
+	a.mu.Lock()
+	if a.shake != nil {
+		defer a.mu.Unlock()
+		return a.shake.feed(d)
+	}
+	if a.tail == nil || a.closed {
+		a.mu.Unlock()
+		return false
+	}
+	answer, closed, ok := a.tail.Input(d)
+	a.closed = closed
+	if len(answer) > 0 {
+		a.session.write(answer)
+	}
+	a.mu.Unlock()
+	if closed {
+		a.session.end(ErrHungUp)
+	}
+	return ok
+}
+
+// start begins the handshake, once, with the peer at addr.
+func (a *association) start(addr net.Addr) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.begun && !a.closed {
+		a.begun = true
+		a.shake = newHandshake(a.session, addr)
+		go a.run(a.shake)
+	}
+}
+
+// shut says good-bye and ends the association.
+func (a *association) shut() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.tail != nil && !a.closed {
+		a.session.write(a.tail.Goodbye())
+	}
+	a.closed = true
+	if a.shake != nil {
+		a.shake.Close()
+	}
+}
+
+// run makes the handshake and hands the keys to the session.
+func (a *association) run(h *handshake) {
+	tail, err := h.run()
+	a.mu.Lock()
+	a.shake, a.tail = nil, tail
+	closed := a.closed
+	if err == nil && !closed && h.final != nil {
+		a.session.write(h.final) // now that what it lets the peer send is understood
+	}
+	a.mu.Unlock()
+	switch {
+	case err != nil:
+		a.session.end(err)
+	case !closed:
+		a.session.connected()
+	}
+}
+
+// A handshake is the net.PacketConn of pion's connection, which the port feeds.
+type handshake struct {
+	session *Session
+	addr    net.Addr
 
 	mu      sync.Mutex
 	wake    *sync.Cond
 	queue   [][]byte
-	expired bool // the read deadline is in the past
-	closed  bool
-	conn    *dtls.Conn
+	fed     int
+	expired bool   // the read deadline is in the past
+	muted   bool   // pion says nothing any more
+	closed  bool   // nor hears
+	final   []byte // the datagram with our Finished, which run's caller is to send
 }
 
-const maxQueued = 32 // records of a peer that pion has not read yet
+const (
+	maxQueued = 32       // datagrams that pion has not read yet
+	maxFed    = 64 << 10 // bytes of a handshake
+)
 
-func newAssociation(s *Session) *association {
-	a := &association{session: s}
-	a.wake = sync.NewCond(&a.mu)
-	return a
+func newHandshake(s *Session, addr net.Addr) *handshake {
+	h := &handshake{session: s, addr: addr}
+	h.wake = sync.NewCond(&h.mu)
+	return h
 }
 
 // feed gives pion a copy of a datagram.
-func (a *association) feed(d []byte) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.closed || len(a.queue) >= maxQueued {
+func (h *handshake) feed(d []byte) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed || len(h.queue) >= maxQueued || h.fed+len(d) > maxFed {
 		return false
 	}
-	a.queue = append(a.queue, bytes.Clone(d))
-	a.wake.Broadcast()
+	h.fed += len(d)
+	h.queue = append(h.queue, bytes.Clone(d))
+	h.wake.Broadcast()
 	return true
-}
-
-// start begins the handshake, once.
-func (a *association) start() {
-	a.begin.Do(func() { go a.run() })
 }
 
 // suites are those of both roles: what every browser has.
@@ -64,149 +143,143 @@ var profiles = []dtls.SRTPProtectionProfile{
 	dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AEAD_AES_256_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80,
 }
 
-// run makes the handshake, hands the keys to the session, and waits for the end.
-func (a *association) run() {
-	s := a.session
-	err := a.handshake()
-	if err == nil {
-		s.connected()
-		err = a.wait()
-	}
-	s.end(err)
-}
-
-func (a *association) handshake() error {
-	s := a.session
+// run makes the handshake, after which the session has its keys.
+func (h *handshake) run() (*dtlsmux.Tail, error) {
+	s := h.session
 	cert, err := s.transport.identity()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	addr := net.UDPAddrFromAddrPort(s.path.Load().addr)
-	verify := func(certificates [][]byte) error { return s.offer.Fingerprint.check(certificates) }
+	verify := dtls.WithVerifyPeerCertificate(func(shown [][]byte, _ [][]*x509.Certificate) error {
+		return s.peer.check(shown)
+	})
 	var conn *dtls.Conn
 	if s.active {
-		conn, err = dtls.ClientWithOptions(a, addr,
+		conn, err = dtls.ClientWithOptions(h, h.addr,
 			dtls.WithCertificates(*cert), dtls.WithCipherSuites(suites...), dtls.WithSRTPProtectionProfiles(profiles...),
-			dtls.WithInsecureSkipVerify(true), // the fingerprint is what counts, and is checked below
+			dtls.WithInsecureSkipVerify(true), verify, // the fingerprint is what counts
 			dtls.WithLoggerFactory(silence{}), dtls.WithMTU(1200))
 	} else {
-		conn, err = dtls.ServerWithOptions(a, addr,
+		conn, err = dtls.ServerWithOptions(h, h.addr,
 			dtls.WithCertificates(*cert), dtls.WithCipherSuites(suites...), dtls.WithSRTPProtectionProfiles(profiles...),
-			dtls.WithClientAuth(dtls.RequireAnyClientCert), dtls.WithInsecureSkipVerifyHello(true), // ICE has proved the address
+			dtls.WithClientAuth(dtls.RequireAnyClientCert), verify,
+			dtls.WithInsecureSkipVerifyHello(true), // ICE has proved the address
 			dtls.WithLoggerFactory(silence{}), dtls.WithMTU(1200))
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	a.mu.Lock()
-	a.conn = conn
-	a.mu.Unlock()
+	// It waits for pion's goroutines. Once muted, that it closes stays here.
+	defer conn.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), or(s.transport.Setup, 15*time.Second))
 	defer cancel()
 	if err := conn.HandshakeContext(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	state, ok := conn.ConnectionState()
 	if !ok {
-		return errors.New("webrtc: the handshake left no state")
+		return nil, errors.New("webrtc: the handshake left no state")
 	}
-	if err := verify(state.PeerCertificates); err != nil {
-		return err
+	if err := s.peer.check(state.PeerCertificates); err != nil { // as verify, whatever pion made of that
+		return nil, err
 	}
 	profile, ok := conn.SelectedSRTPProtectionProfile()
 	if !ok {
-		return errors.New("webrtc: the peer does not do SRTP")
+		return nil, errors.New("webrtc: the peer does not do SRTP")
+	}
+	h.mu.Lock()
+	h.muted = true
+	final := h.final
+	h.mu.Unlock()
+	tail, err := dtlsmux.NewTail(&state, final)
+	if err != nil {
+		return nil, err
 	}
 	c := srtp.Config{Profile: srtp.ProtectionProfile(profile)}
 	if err := c.ExtractSessionKeysFromDTLS(&state, s.active); err != nil {
-		return err
+		return nil, err
 	}
-	return s.secure(&c)
-}
-
-// wait returns when the peer hangs up. Application data is not spoken here.
-func (a *association) wait() error {
-	buf := make([]byte, maxDatagram)
-	for {
-		if _, err := a.conn.Read(buf); errors.Is(err, io.EOF) {
-			return ErrHungUp
-		} else if err != nil {
-			return err
-		}
-	}
+	return tail, s.secure(&c)
 }
 
 // ReadFrom is pion's.
-func (a *association) ReadFrom(b []byte) (int, net.Addr, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+func (h *handshake) ReadFrom(b []byte) (int, net.Addr, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	for {
 		switch {
-		case a.closed:
+		case h.closed:
 			return 0, nil, net.ErrClosed
-		case a.expired:
+		case h.expired:
 			return 0, nil, os.ErrDeadlineExceeded
-		case len(a.queue) > 0:
-			n := copy(b, a.queue[0])
-			a.queue[0] = nil
-			a.queue = a.queue[1:]
-			return n, net.UDPAddrFromAddrPort(a.session.path.Load().addr), nil
+		case len(h.queue) > 0:
+			n := copy(b, h.queue[0])
+			h.queue[0] = nil
+			h.queue = h.queue[1:]
+			return n, h.addr, nil
 		}
-		a.wake.Wait()
+		h.wake.Wait()
 	}
 }
 
-// WriteTo sends to where ICE says.
-func (a *association) WriteTo(b []byte, _ net.Addr) (int, error) {
-	to := a.session.path.Load()
-	_ = to.port.conn.WriteTo(b, to.addr) // lost as on a network
+// WriteTo sends to where ICE says. The datagram with our Finished is held back
+// until the keys are where they are needed: what the peer sends then is heard.
+func (h *handshake) WriteTo(b []byte, _ net.Addr) (int, error) {
+	h.mu.Lock()
+	hold := !h.session.active && dtlsmux.IsFinal(b)
+	if hold {
+		h.final = bytes.Clone(b)
+	}
+	hold = hold || h.muted
+	h.mu.Unlock()
+	if !hold {
+		h.session.write(b)
+	}
 	return len(b), nil
 }
 
 // Close ends pion's reads.
-func (a *association) Close() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.closed = true
-	a.queue = nil
-	a.wake.Broadcast()
+func (h *handshake) Close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	h.queue = nil
+	h.wake.Broadcast()
 	return nil
-}
-
-// shut says good-bye and ends the association.
-func (a *association) shut() {
-	a.begin.Do(func() {}) // nothing is to start any more
-	a.mu.Lock()
-	conn := a.conn
-	a.mu.Unlock()
-	if conn != nil {
-		conn.Close()
-	}
-	a.Close()
 }
 
 // SetReadDeadline knows only no deadline and one in the past, which is how pion
 // ends a read.
-func (a *association) SetReadDeadline(t time.Time) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.expired = !t.IsZero() && !t.After(time.Now())
-	a.wake.Broadcast()
+func (h *handshake) SetReadDeadline(t time.Time) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.expired = !t.IsZero() && !t.After(time.Now())
+	h.wake.Broadcast()
 	return nil
 }
 
 // SetDeadline is SetReadDeadline: writes do not block.
-func (a *association) SetDeadline(t time.Time) error { return a.SetReadDeadline(t) }
+func (h *handshake) SetDeadline(t time.Time) error { return h.SetReadDeadline(t) }
 
 // SetWriteDeadline does nothing: writes do not block.
-func (a *association) SetWriteDeadline(time.Time) error { return nil }
+func (h *handshake) SetWriteDeadline(time.Time) error { return nil }
 
 // LocalAddr is not known to a socket of all addresses.
-func (a *association) LocalAddr() net.Addr { return &net.UDPAddr{} }
+func (h *handshake) LocalAddr() net.Addr { return &net.UDPAddr{} }
 
-// silence keeps pion/dtls from logging: what it has to say it also returns.
+// silence keeps pion/dtls from writing to standard output: what it has to say it
+// also returns.
 type silence struct{}
 
-func (silence) NewLogger(string) logging.LeveledLogger {
-	return logging.NewDefaultLeveledLoggerForScope("", logging.LogLevelDisabled, io.Discard)
-}
+func (s silence) NewLogger(string) logging.LeveledLogger { return s }
+
+func (silence) Trace(string)          {}
+func (silence) Tracef(string, ...any) {}
+func (silence) Debug(string)          {}
+func (silence) Debugf(string, ...any) {}
+func (silence) Info(string)           {}
+func (silence) Infof(string, ...any)  {}
+func (silence) Warn(string)           {}
+func (silence) Warnf(string, ...any)  {}
+func (silence) Error(string)          {}
+func (silence) Errorf(string, ...any) {}

@@ -17,12 +17,16 @@ import (
 // stripped from the path. No stream has a name that begins so, and who does not
 // know the secret can't end the session.
 type Endpoint struct {
-	// ICEServers are told to peers, as the values of Link headers (RFC 9725
-	// Section 4.6). nil: none.
+	// ICEServers are told to peers whose offer is answered, and to nobody
+	// else, as the values of Link headers (RFC 9725 Section 4.6). nil: none.
 	ICEServers func(r *http.Request) []string
+	// Viewers says how many a session's stream has, to those of its peers that
+	// want to be told by server-sent events. nil: nobody is told.
+	Viewers func(*Session) int
 
 	mu        sync.Mutex
 	resources map[string]*Session
+	followers map[*Session]chan struct{} // closed to end a stream of events
 }
 
 // Begin answers the offer of a request for the stream at r.URL.Path. An error
@@ -47,7 +51,6 @@ func (e *Endpoint) Serve(w http.ResponseWriter, r *http.Request, begin Begin) {
 	case http.MethodOptions:
 		h.Set("Accept-Post", "application/sdp")
 		preflight(w, "POST, OPTIONS")
-		e.link(w, r)
 		w.WriteHeader(http.StatusNoContent)
 	default:
 		h.Set("Allow", "POST, OPTIONS")
@@ -104,37 +107,49 @@ func (e *Endpoint) post(w http.ResponseWriter, r *http.Request, begin Begin) {
 	if !ok {
 		return
 	}
-	o, err := ParseOffer(b)
+	s, id, answer := e.begin(w, r, b, begin)
+	if s == nil {
+		return
+	}
+	at := prefix(r) + sessionPath + id
+	h := w.Header()
+	h.Set("Content-Type", "application/sdp")
+	h.Set("Location", at)
+	h.Set("ETag", s.ETag())
+	h.Set("Accept-Patch", "application/trickle-ice-sdpfrag")
+	e.link(w, r)
+	if e.Viewers != nil {
+		h.Add("Link", "<"+at+eventsPath+`>; rel="urn:ietf:params:whep:ext:core:server-sent-events"; events="viewercount"`)
+	}
+	w.WriteHeader(http.StatusCreated)
+	_, _ = w.Write(answer)
+}
+
+// begin answers an offer and enters its session under a secret. The session is
+// nil if the offer has been refused.
+func (e *Endpoint) begin(w http.ResponseWriter, r *http.Request, offer []byte, begin Begin) (s *Session, id string, answer []byte) {
+	o, err := ParseOffer(offer)
 	if err != nil {
 		RefuseOffer(w, err)
-		return
+		return nil, "", nil
 	}
-	s, answer, err := begin(w, r, o)
+	s, answer, err = begin(w, r, o)
 	if err != nil {
-		return
+		return nil, "", nil
 	}
-	id := secret(24)
-	id = strings.NewReplacer("+", "-", "/", "_").Replace(id)
+	id = strings.NewReplacer("+", "-", "/", "_").Replace(secret(24))
 	e.mu.Lock()
 	if e.resources == nil {
 		e.resources = make(map[string]*Session)
 	}
 	e.resources[id] = s
 	e.mu.Unlock()
-	go func() {
-		<-s.Done()
+	s.atEnd(func() {
 		e.mu.Lock()
 		delete(e.resources, id)
 		e.mu.Unlock()
-	}()
-	h := w.Header()
-	h.Set("Content-Type", "application/sdp")
-	h.Set("Location", prefix(r)+sessionPath+id)
-	h.Set("ETag", `"`+s.ufrag+`"`)
-	h.Set("Accept-Patch", "application/trickle-ice-sdpfrag")
-	e.link(w, r)
-	w.WriteHeader(http.StatusCreated)
-	_, _ = w.Write(answer)
+	})
+	return s, id, answer
 }
 
 // prefix returns what the host has stripped from the path of a request.
@@ -149,15 +164,24 @@ func prefix(r *http.Request) string {
 // resource serves a session's own URL.
 func (e *Endpoint) resource(w http.ResponseWriter, r *http.Request, id string) {
 	if r.Method == http.MethodOptions {
-		preflight(w, "DELETE, PATCH, OPTIONS")
+		methods := "DELETE, PATCH, OPTIONS"
+		if strings.HasSuffix(id, eventsPath) {
+			methods = "POST, GET, OPTIONS"
+		}
+		preflight(w, methods)
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
+	id, events := strings.CutSuffix(id, eventsPath)
 	e.mu.Lock()
 	s := e.resources[id]
 	e.mu.Unlock()
-	if s == nil {
+	if s == nil || events && e.Viewers == nil {
 		http.Error(w, "no such session", http.StatusNotFound)
+		return
+	}
+	if events {
+		e.events(w, r, s)
 		return
 	}
 	switch r.Method {
@@ -172,19 +196,28 @@ func (e *Endpoint) resource(w http.ResponseWriter, r *http.Request, id string) {
 	}
 }
 
-// patch takes candidates that were found later (RFC 9725 Section 4.3.1). As a
-// lite agent we need none of them: the peer's checks tell its addresses.
+// patch takes candidates that were found later (RFC 9725 Section 4.3.2), and
+// restarts ICE (Section 4.3.3). As a lite agent we need none of the candidates:
+// the peer's checks tell its addresses.
 func (e *Endpoint) patch(w http.ResponseWriter, r *http.Request, s *Session) {
 	b, ok := body(w, r, "application/trickle-ice-sdpfrag")
 	if !ok {
 		return
 	}
-	if match := r.Header.Get("If-Match"); match != "" && match != "*" && match != `"`+s.ufrag+`"` {
+	if match := r.Header.Get("If-Match"); match != "" && match != "*" && match != s.ETag() {
 		http.Error(w, "that session has restarted", http.StatusPreconditionFailed)
 		return
 	}
-	if ufrag := fragment(b, "ice-ufrag"); ufrag != "" && ufrag != s.offer.Ufrag {
-		http.Error(w, "ICE can't be restarted here", http.StatusUnprocessableEntity)
+	if ufrag := fragment(b, "ice-ufrag"); ufrag != "" && ufrag != s.ice.Load().theirs {
+		answer, err := s.Restart(ufrag, fragment(b, "ice-pwd"))
+		if err != nil {
+			RefuseOffer(w, err)
+			return
+		}
+		h := w.Header()
+		h.Set("Content-Type", "application/trickle-ice-sdpfrag")
+		h.Set("ETag", s.ETag())
+		_, _ = w.Write(answer)
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)

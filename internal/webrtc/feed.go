@@ -1,10 +1,13 @@
 package webrtc
 
 import (
+	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/runnel-media/runnel/internal/rtp"
+	rsrtp "github.com/runnel-media/runnel/internal/srtp"
+	"github.com/runnel-media/runnel/internal/udp"
 	"github.com/runnel-media/runnel/stream"
 )
 
@@ -20,6 +23,44 @@ type Feed struct {
 	viewers []*Session
 	tracks  [stream.Data]feedTrack // video, audio
 	scratch [][]byte
+	box     outbox
+}
+
+// An outbox collects what goes to several viewers, so that one system call sends
+// it.
+type outbox struct {
+	batch udp.Batch
+	arena []byte // that the batch refers to
+	port  *port  // whose socket it is for
+}
+
+const boxSize = 256 << 10
+
+// room makes room for n bytes to go out of a port.
+func (b *outbox) room(p *port, n int) {
+	if b.port != p || cap(b.arena)-len(b.arena) < n {
+		b.flush()
+		b.port = p
+		if cap(b.arena) < n {
+			b.arena = make([]byte, 0, max(n, boxSize))
+		}
+	}
+}
+
+// add seals a packet into the box, where room has made room for it.
+func (b *outbox) add(to netip.AddrPort, s *rsrtp.Sealer, header, payload []byte, ssrc uint32, index uint64) (n int) {
+	from := len(b.arena)
+	b.arena = s.Seal(b.arena, header, payload, ssrc, index)
+	b.batch.Add(to, udp.Mark{}, nil, b.arena[from:])
+	return len(b.arena) - from
+}
+
+// flush sends what is in the box.
+func (b *outbox) flush() {
+	if b.batch.Len() > 0 {
+		_, _ = b.batch.Flush(b.port.conn) // lost as on a network
+	}
+	b.arena = b.arena[:0]
 }
 
 // A feedTrack is the video or the audio of a Feed.
@@ -126,10 +167,15 @@ func (f *Feed) Write(frame *stream.Frame, wall time.Time) {
 		*ft.slot() = outPacket{sequence: ft.next, stamp: stamp, payload: payload, marker: kind == stream.Video && i == len(f.scratch)-1}
 		ft.next++
 	}
-	clear(f.scratch)
-	for _, s := range f.viewers {
-		s.send(ft, kind, first, ft.next, frame.Key, stamp, wall)
+	size := 0
+	for i, payload := range f.scratch {
+		size += lenHeader + len(payload) + rsrtp.Overhead
+		f.scratch[i] = nil
 	}
+	for _, s := range f.viewers {
+		s.send(&f.box, size, ft, kind, first, frame.Key, stamp, wall)
+	}
+	f.box.flush()
 }
 
 func (f *feedTrack) slot() *outPacket { return &f.ring[f.next&(history-1)] }

@@ -2,11 +2,82 @@ package webrtc
 
 import (
 	"bytes"
+	"net"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/runnel-media/runnel/internal/stunwire"
 )
+
+// Credentials are those of one generation of ICE, with those of the one before:
+// while the peer restarts ICE, its media goes on over what it had (RFC 8445
+// Section 9).
+type credentials struct {
+	ours, password string
+	key            *stunwire.Key // of password
+	theirs         string        // the peer's ufrag
+	before         *credentials  // nil: none
+}
+
+// of returns the credentials with a ufrag of ours, or nil.
+func (c *credentials) of(ufrag []byte) *credentials {
+	for ; c != nil; c = c.before {
+		if c.ours == string(ufrag) {
+			return c
+		}
+	}
+	return nil
+}
+
+// name is what SRS calls a session: both ufrags.
+func (c *credentials) name() string { return c.ours + ":" + c.theirs }
+
+// issue gives a session credentials under a ufrag that no other one has. Called
+// with t.mu held.
+func (t *Transport) issue(s *Session, theirs string) *credentials {
+	c := &credentials{password: secret(18), theirs: theirs}
+	c.key = stunwire.NewKey([]byte(c.password))
+	for c.ours == "" || t.sessions[c.ours] != nil {
+		c.ours = secret(6)
+	}
+	if now := s.ice.Load(); now != nil {
+		if now.before != nil {
+			delete(t.sessions, now.before.ours)
+		}
+		c.before = &credentials{ours: now.ours, password: now.password, key: now.key, theirs: now.theirs}
+	}
+	t.sessions[c.ours] = s
+	s.ice.Store(c)
+	return c
+}
+
+// Restart begins ICE anew for a peer that has new credentials (RFC 8445 Section
+// 9, RFC 9725 Section 4.3.3), and returns ours, as a fragment of SDP (RFC 8840).
+// Media goes on over the old path until the peer has proved itself on another.
+func (s *Session) Restart(ufrag, password string) (fragment []byte, err error) {
+	if err := checkCredentials(ufrag, password); err != nil {
+		return nil, err
+	}
+	t := s.transport
+	candidates, err := t.candidates()
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	if s.ended() {
+		t.mu.Unlock()
+		return nil, ErrClosed
+	}
+	c := t.issue(s, strings.Clone(ufrag))
+	t.mu.Unlock()
+	a := answer{session: s, credentials: c, candidates: candidates}
+	return a.fragment(), nil
+}
+
+// ETag names the generation of ICE, for HTTP's conditions (RFC 9725 Section
+// 4.3).
+func (s *Session) ETag() string { return `"` + s.ice.Load().ours + `"` }
 
 // binding answers a connectivity check (RFC 8445 Section 7.3). Only the peer of
 // a session knows the password that it takes, and only then something is kept
@@ -25,7 +96,11 @@ func (p *port) binding(d []byte, from netip.AddrPort, now time.Time) bool {
 		return false
 	}
 	s := p.transport.find(ours)
-	if s == nil || string(theirs) != s.offer.Ufrag || !m.CheckIntegrity(s.key) {
+	if s == nil {
+		return false
+	}
+	c := s.ice.Load().of(ours)
+	if c == nil || string(theirs) != c.theirs || !m.CheckIntegrity(c.key) {
 		return false
 	}
 	// Both sides being controlled, one must change its mind; a full agent does
@@ -33,7 +108,7 @@ func (p *port) binding(d []byte, from netip.AddrPort, now time.Time) bool {
 	if m.Has(stunwire.AttrICEControlled) {
 		b := stunwire.Build(p.out[:0], stunwire.NewType(stunwire.Binding, stunwire.Error), m.TxID)
 		b.AddError(487, "Role Conflict")
-		p.answer(&b, s, from)
+		p.answer(&b, c.key, from)
 		return true
 	}
 	if !s.heard(p, from, m.Has(stunwire.AttrUseCandidate), now) {
@@ -41,12 +116,12 @@ func (p *port) binding(d []byte, from netip.AddrPort, now time.Time) bool {
 	}
 	b := stunwire.Build(p.out[:0], stunwire.NewType(stunwire.Binding, stunwire.Success), m.TxID)
 	b.AddXORAddr(stunwire.AttrXORMappedAddress, from)
-	p.answer(&b, s, from)
+	p.answer(&b, c.key, from)
 	return true
 }
 
-func (p *port) answer(b *stunwire.Builder, s *Session, to netip.AddrPort) {
-	b.AddIntegrity(s.key)
+func (p *port) answer(b *stunwire.Builder, key *stunwire.Key, to netip.AddrPort) {
+	b.AddIntegrity(key)
 	b.AddFingerprint()
 	p.out = b.Bytes()
 	_ = p.conn.WriteTo(p.out, to) // lost as on a network: the peer asks again
@@ -81,7 +156,7 @@ func (s *Session) heard(p *port, from netip.AddrPort, nominated bool, now time.T
 	}
 	if to := s.path.Load(); to == nil || nominated && (to.addr != from || to.port != p) {
 		s.path.Store(&path{p, from})
-		s.dtls.start()
+		s.dtls.start(net.UDPAddrFromAddrPort(from))
 	}
 	return true
 }

@@ -127,12 +127,8 @@ func (o *Offer) transport(d *sdp.SessionDescription) error {
 		return v
 	}
 	o.Ufrag, o.Password = get("ice-ufrag"), get("ice-pwd")
-	// RFC 8839 Section 5.4.
-	if n := len(o.Ufrag); n < 4 || n > 256 {
-		return refuse("ice-ufrag of %d characters", n)
-	}
-	if n := len(o.Password); n < 22 || n > 256 {
-		return refuse("ice-pwd of %d characters", n)
+	if err := checkCredentials(o.Ufrag, o.Password); err != nil {
+		return err
 	}
 	algorithm, digest, ok := strings.Cut(get("fingerprint"), " ")
 	if !ok {
@@ -146,6 +142,17 @@ func (o *Offer) transport(d *sdp.SessionDescription) error {
 	case "actpass", "active", "passive":
 	default:
 		return refuse("setup is neither actpass, active nor passive")
+	}
+	return nil
+}
+
+// checkCredentials bounds what a peer calls itself (RFC 8839 Section 5.4).
+func checkCredentials(ufrag, password string) error {
+	if n := len(ufrag); n < 4 || n > 256 {
+		return refuse("ice-ufrag of %d characters", n)
+	}
+	if n := len(password); n < 22 || n > 256 {
+		return refuse("ice-pwd of %d characters", n)
 	}
 	return nil
 }

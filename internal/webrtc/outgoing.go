@@ -14,7 +14,7 @@ import (
 type outgoings struct {
 	feed    *Feed
 	tracks  [stream.Data]outgoing // video, audio
-	batch   []byte                // scratch of a frame's packets
+	batch   []byte                // scratch of a retransmission
 	stats   SendStats
 	repairs int // of this second
 	second  int64
@@ -80,9 +80,9 @@ func header(dst []byte, payload uint8, marker bool, index uint64, stamp, ssrc ui
 	return binary.BigEndian.AppendUint32(dst, ssrc)
 }
 
-// send seals and sends the feed's packets from first to next. Called by the
-// feed, with its lock.
-func (s *Session) send(ft *feedTrack, kind stream.Kind, first, next int64, key bool, stamp uint32, wall time.Time) {
+// send seals the feed's packets since first, which take at most size bytes, into
+// box. Called by the feed, with its lock.
+func (s *Session) send(box *outbox, size int, ft *feedTrack, kind stream.Kind, first int64, key bool, stamp uint32, wall time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := &s.outgoing.tracks[kind-1]
@@ -96,41 +96,18 @@ func (s *Session) send(ft *feedTrack, kind stream.Kind, first, next int64, key b
 		}
 		o.started, o.first = true, first
 	}
-	s.outgoing.batch = s.outgoing.batch[:0]
-	size, count := 0, 0
-	flush := func() {
-		if count > 0 {
-			_ = to.port.conn.WriteSegments(s.outgoing.batch, size, to.addr) // lost as on a network
-		}
-		s.outgoing.batch, size, count = s.outgoing.batch[:0], 0, 0
-	}
+	box.room(to.port, size)
 	var head [lenHeader]byte
-	for seq := first; seq < next; seq++ {
+	for seq := first; seq < ft.next; seq++ {
 		p := ft.at(seq)
 		index := o.base + uint64(seq-o.first)
 		h := header(head[:0], o.line.format.Payload, p.marker, index, p.stamp, o.ssrc)
-		before := len(s.outgoing.batch)
-		s.outgoing.batch = s.sealer.Seal(s.outgoing.batch, h, p.payload, o.ssrc, index)
-		n := len(s.outgoing.batch) - before
-		if count > 0 && n > size { // only the last of a batch may differ, and only by being smaller
-			last := append([]byte(nil), s.outgoing.batch[before:]...)
-			s.outgoing.batch = s.outgoing.batch[:before]
-			flush()
-			s.outgoing.batch = append(s.outgoing.batch, last...)
-		}
-		if count == 0 {
-			size = n
-		}
-		count++
-		if n < size || count == maxSegments {
-			flush()
-		}
+		n := box.add(to.addr, s.sealer, h, p.payload, o.ssrc, index)
 		o.packets++
 		o.octets += uint32(len(p.payload))
 		s.outgoing.stats.Packets++
 		s.outgoing.stats.Bytes += uint64(n)
 	}
-	flush()
 	if wall.Sub(o.told) >= srEvery {
 		o.told = wall
 		sr := rtcp.SenderReport{SSRC: o.ssrc, NTPTime: toNTP(wall), RTPTime: stamp, PacketCount: o.packets, OctetCount: o.octets}
@@ -139,8 +116,6 @@ func (s *Session) send(ft *feedTrack, kind stream.Kind, first, next int64, key b
 		}
 	}
 }
-
-const maxSegments = 40 // of 1200 bytes stay below what one datagram can hold
 
 // A request is for one packet to be sent again.
 type request struct {

@@ -9,23 +9,21 @@ import (
 	"github.com/pion/srtp/v3"
 
 	rsrtp "github.com/runnel-media/runnel/internal/srtp"
-	"github.com/runnel-media/runnel/internal/stunwire"
 )
 
 // A Session is one peer. Its methods are safe for concurrent use.
 type Session struct {
 	transport *Transport
-	offer     *Offer
+	peer      Fingerprint // of its certificate
 	lines     []*line
+	bundle    bool // the answer has a BUNDLE group
 	handler   Handler
-	ufrag     string
-	password  string
-	key       *stunwire.Key // of password
-	active    bool          // we begin the DTLS handshake
+	active    bool // we begin the DTLS handshake
 	begun     time.Time
 	home      *port // whose loop looks after its timeouts
-	dtls      *association
+	dtls      association
 
+	ice  atomic.Pointer[credentials]
 	path atomic.Pointer[path] // where to send; nil before ICE
 	last atomic.Int64         // when the peer last proved to be there, Unix ns; 0: never
 
@@ -34,6 +32,7 @@ type Session struct {
 
 	mu       sync.Mutex
 	err      error         // why it ended
+	after    []func()      // that are to be called then
 	in       *srtp.Context // nil before DTLS
 	out      *srtp.Context // RTCP only
 	sealer   *rsrtp.Sealer // RTP
@@ -99,14 +98,32 @@ func (s *Session) end(err error) {
 	s.finish.Do(func() {
 		s.mu.Lock()
 		s.err = err
-		s.mu.Unlock()
+		after := s.after
+		s.after = nil
 		close(s.done)
+		s.mu.Unlock()
 		s.transport.remove(s)
-		go s.dtls.shut() // pion waits for its own goroutines
+		s.dtls.shut()
 		if s.handler.Ended != nil {
 			s.handler.Ended(err)
 		}
+		for _, f := range after {
+			f()
+		}
 	})
+}
+
+// atEnd has f called at the session's end, at once if that has been.
+func (s *Session) atEnd(f func()) {
+	s.mu.Lock()
+	ended := s.ended()
+	if !ended {
+		s.after = append(s.after, f)
+	}
+	s.mu.Unlock()
+	if ended {
+		f()
+	}
 }
 
 // late says why the session is to end now, nil if it is not.

@@ -42,7 +42,8 @@ type Transport struct {
 	closed      bool
 	certificate *tls.Certificate
 	ports       []*port
-	sessions    map[string]*Session // by our ufrag
+	sessions    map[string]*Session // by our ufrags
+	count       int                 // of sessions
 	done        sync.WaitGroup
 
 	dropped atomic.Uint64
@@ -118,7 +119,7 @@ func (t *Transport) Dropped() uint64 { return t.dropped.Load() }
 func (t *Transport) Sessions() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.sessions)
+	return t.count
 }
 
 func (t *Transport) log() *slog.Logger {
@@ -150,8 +151,8 @@ func (t *Transport) identity() (*tls.Certificate, error) {
 	return t.certificate, nil
 }
 
-// add enters a session under a ufrag of its own.
-func (t *Transport) add(s *Session) error {
+// add enters a session whose peer has that ufrag.
+func (t *Transport) add(s *Session, theirs string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
@@ -159,16 +160,14 @@ func (t *Transport) add(s *Session) error {
 		return ErrClosed
 	case len(t.ports) == 0:
 		return errNoAddr
-	case len(t.sessions) >= or(t.MaxSessions, 10_000):
+	case t.count >= or(t.MaxSessions, 10_000):
 		return ErrTooMany
 	}
 	if t.sessions == nil {
 		t.sessions = make(map[string]*Session)
 	}
-	for s.ufrag == "" || t.sessions[s.ufrag] != nil {
-		s.ufrag = secret(6)
-	}
-	t.sessions[s.ufrag] = s
+	t.issue(s, theirs)
+	t.count++
 	s.home = t.ports[0]
 	return nil
 }
@@ -176,7 +175,10 @@ func (t *Transport) add(s *Session) error {
 func (t *Transport) remove(s *Session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.sessions, s.ufrag)
+	for c := s.ice.Load(); c != nil; c = c.before {
+		delete(t.sessions, c.ours)
+	}
+	t.count--
 }
 
 func (t *Transport) find(ufrag []byte) *Session {

@@ -1,0 +1,2 @@
+// Package webrtc tests WHIP and WHEP with browsers.
+package webrtc

@@ -1,0 +1,156 @@
+package webrtc
+
+import (
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/runnel-media/runnel/auth"
+	"github.com/runnel-media/runnel/deliver"
+	"github.com/runnel-media/runnel/deliver/whep"
+	"github.com/runnel-media/runnel/ingest"
+	"github.com/runnel-media/runnel/ingest/whip"
+	"github.com/runnel-media/runnel/stream"
+)
+
+// A server is everything that the tests talk to, in this process.
+type server struct {
+	hub       *stream.Hub
+	in        *ingest.Server
+	out       *deliver.Server
+	transport *whip.Transport
+	whip      *whip.Handler
+	whep      *whep.Handler
+	mux       *http.ServeMux
+	http      string // "http://…"
+	rtmp      string // "rtmp://…"
+}
+
+func startServer(t *testing.T) *server {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	hub := &stream.Hub{Log: log, Grace: 2 * time.Second}
+	s := &server{
+		hub: hub, mux: http.NewServeMux(), transport: &whip.Transport{Log: log},
+		in:  &ingest.Server{Hub: hub, Auth: auth.AllowAll, Log: log},
+		out: &deliver.Server{Hub: hub, Auth: auth.AllowAll, Log: log, Wait: live},
+	}
+	pc, err := net.ListenPacket("udp4", "0.0.0.0:0")
+	require.NoError(t, err)
+	go func() { _ = s.transport.ServePacket(pc) }() // ends with Close
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	s.rtmp = "rtmp://" + l.Addr().String()
+	go func() { _ = s.in.ServeRTMP(l, s.out) }()
+	s.whip = &whip.Handler{Server: s.in, Transport: s.transport}
+	s.whep = &whep.Handler{Server: s.out, Transport: s.transport, Wait: live}
+	s.mux.Handle("/whip/", http.StripPrefix("/whip", s.whip))
+	s.mux.Handle("/whep/", http.StripPrefix("/whep", s.whep))
+	s.mux.Handle("/live/", s.out)
+	s.mux.HandleFunc("/page", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = w.Write([]byte(page))
+	})
+	web := httptest.NewServer(s.mux)
+	s.http = web.URL
+	t.Cleanup(func() {
+		s.transport.Close()
+		s.in.Close()
+		s.out.Close()
+		hub.Close()
+		web.CloseClientConnections()
+		web.Close()
+	})
+	return s
+}
+
+// page publishes a picture and a tone of its own making, and plays.
+const page = `<!doctype html><link rel="icon" href="data:,"><canvas id="c" width="320" height="180"></canvas><video id="v" autoplay muted></video><script>
+const complete = pc => new Promise(done => {
+	if (pc.iceGatheringState === "complete") return done();
+	pc.onicegatheringstatechange = () => { if (pc.iceGatheringState === "complete") done(); };
+	setTimeout(done, 3000);
+});
+const exchange = async (pc, url) => {
+	await pc.setLocalDescription(await pc.createOffer());
+	await complete(pc);
+	const r = await fetch(url, {method: "POST", headers: {"Content-Type": "application/sdp"}, body: pc.localDescription.sdp});
+	const text = await r.text();
+	if (r.status !== 201) throw new Error(r.status + " " + text);
+	await pc.setRemoteDescription({type: "answer", sdp: text});
+	return new URL(r.headers.get("Location"), url).href;
+};
+let sender, receiver, resource;
+const codecs = {};
+const publish = async (url, prefer) => {
+	const canvas = document.querySelector("#c"), paint = canvas.getContext("2d");
+	let n = 0;
+	setInterval(() => {
+		paint.fillStyle = "hsl(" + n++ * 7 % 360 + ",80%,50%)";
+		paint.fillRect(0, 0, 320, 180);
+	}, 40);
+	const sound = new AudioContext(), tone = sound.createOscillator(), to = sound.createMediaStreamDestination();
+	tone.frequency.value = 440;
+	tone.connect(to);
+	tone.start();
+	sender = new RTCPeerConnection();
+	const video = sender.addTransceiver(canvas.captureStream(25).getVideoTracks()[0], {direction: "sendonly"});
+	sender.addTransceiver(to.stream.getAudioTracks()[0], {direction: "sendonly"});
+	const all = RTCRtpSender.getCapabilities("video").codecs;
+	video.setCodecPreferences([...all.filter(c => c.mimeType.toLowerCase() === "video/" + prefer), ...all.filter(c => c.mimeType === "video/rtx")]);
+	resource = await exchange(sender, url);
+};
+let energy = 0, frequency = 0;
+const play = async url => {
+	receiver = new RTCPeerConnection();
+	receiver.addTransceiver("video", {direction: "recvonly"});
+	receiver.addTransceiver("audio", {direction: "recvonly"});
+	const got = new MediaStream();
+	receiver.ontrack = e => {
+		got.addTrack(e.track);
+		document.querySelector("#v").srcObject = got;
+		if (e.track.kind === "audio") {
+			const sound = new AudioContext(), look = sound.createAnalyser();
+			look.fftSize = 4096;
+			sound.createMediaStreamSource(new MediaStream([e.track])).connect(look);
+			const bins = new Float32Array(look.frequencyBinCount);
+			setInterval(() => {
+				look.getFloatFrequencyData(bins);
+				const top = bins.indexOf(Math.max(...bins));
+				energy = bins[top];
+				frequency = top * sound.sampleRate / look.fftSize;
+			}, 100);
+		}
+	};
+	resource = await exchange(receiver, url);
+};
+const stats = async pc => {
+	const out = {State: pc.connectionState, Energy: energy, Frequency: frequency};
+	const all = await pc.getStats();
+	for (const s of all.values()) {
+		if (s.type === "inbound-rtp" && s.kind === "video") {
+			out.Frames = s.framesDecoded; out.Width = s.frameWidth; out.Lost = s.packetsLost; out.Nacks = s.nackCount; out.PLIs = s.pliCount;
+			out.Freezes = s.freezeCount; out.Codec = s.codecId ? all.get(s.codecId).mimeType : "";
+		}
+		if (s.type === "inbound-rtp" && s.kind === "audio") { out.AudioPackets = s.packetsReceived; out.AudioEnergy = s.totalAudioEnergy; }
+		if (s.type === "outbound-rtp" && s.kind === "video") { out.Sent = s.framesEncoded; out.Keys = s.keyFramesEncoded; }
+		if (s.type === "remote-inbound-rtp" && s.kind === "video") { out.RemoteLost = s.packetsLost; out.RTT = s.roundTripTime; }
+		if (s.type === "transport") { out.Profile = s.srtpCipher; out.DTLS = s.dtlsState; }
+	}
+	return out;
+};
+</script>`
+
+// Stats are what a browser says of a connection.
+type Stats struct {
+	State, Codec, Profile, DTLS        string
+	Frames, Width, Lost, Nacks, PLIs   float64
+	Freezes, AudioPackets, AudioEnergy float64
+	Energy, Frequency                  float64
+	Sent, Keys, RemoteLost, RTT        float64
+}

@@ -1,0 +1,104 @@
+package webrtc
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"time"
+)
+
+const eventsPath = "/events"
+
+// eventsEvery is how often the figures are looked at, and keepAlive how often a
+// silent stream of events says something, so that nobody between closes it.
+const (
+	eventsEvery = time.Second
+	keepAlive   = 15 * time.Second
+)
+
+// events serves the server-sent events of a session (draft-ietf-wish-whep,
+// urn:ietf:params:whep:ext:core:server-sent-events): a list of what is wanted
+// is posted, and the answer's Location is where it comes.
+func (e *Endpoint) events(w http.ResponseWriter, r *http.Request, s *Session) {
+	h := w.Header()
+	switch r.Method {
+	case http.MethodPost:
+		var wanted []string
+		b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 4<<10))
+		if err != nil || json.Unmarshal(b, &wanted) != nil {
+			http.Error(w, "a JSON list of events is wanted", http.StatusBadRequest)
+			return
+		}
+		if !slices.Contains(wanted, "viewercount") {
+			http.Error(w, "the only event is viewercount", http.StatusUnprocessableEntity)
+			return
+		}
+		h.Set("Location", prefix(r)+r.URL.EscapedPath())
+		w.WriteHeader(http.StatusCreated)
+	case http.MethodGet:
+		h.Set("Content-Type", "text/event-stream")
+		e.follow(w, r, s)
+	default:
+		h.Set("Allow", "POST, GET, OPTIONS")
+		http.Error(w, "post what is wanted, and get it", http.StatusMethodNotAllowed)
+	}
+}
+
+// follow tells changes until the session or the request ends. A session has one
+// such stream: another one ends it.
+func (e *Endpoint) follow(w http.ResponseWriter, r *http.Request, s *Session) {
+	mine := make(chan struct{})
+	e.mu.Lock()
+	if e.followers == nil {
+		e.followers = make(map[*Session]chan struct{})
+	}
+	if before := e.followers[s]; before != nil {
+		close(before)
+	}
+	e.followers[s] = mine
+	e.mu.Unlock()
+	defer func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.followers[s] == mine {
+			delete(e.followers, s)
+		}
+	}()
+	out := http.NewResponseController(w)
+	tick := time.NewTicker(eventsEvery)
+	defer tick.Stop()
+	told, at := -1, time.Now()
+	for {
+		text := ""
+		if n := e.Viewers(s); n != told {
+			told = n
+			text = fmt.Sprintf("event: viewercount\ndata: {\"viewercount\":%d}\n\n", n)
+		} else if time.Since(at) >= keepAlive {
+			text = ":\n\n"
+		}
+		if text != "" {
+			at = time.Now()
+			if _, err := io.WriteString(w, text); err != nil || out.Flush() != nil {
+				return
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-s.Done():
+			return
+		case <-r.Context().Done():
+			return
+		case <-mine:
+			return
+		}
+	}
+}
+
+// Feed returns what the session sends, nil if it has not begun.
+func (s *Session) Feed() *Feed {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.outgoing.feed
+}
