@@ -9,15 +9,25 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/runnel-media/runnel/api"
 	"github.com/runnel-media/runnel/api/access"
+	"github.com/runnel-media/runnel/api/console"
+	"github.com/runnel-media/runnel/api/declared"
 	"github.com/runnel-media/runnel/api/mediaapi"
 	"github.com/runnel-media/runnel/api/mediaprom"
+	"github.com/runnel-media/runnel/api/recordapi"
 	"github.com/runnel-media/runnel/api/srsapi"
+	"github.com/runnel-media/runnel/api/tokens"
+	"github.com/runnel-media/runnel/auth"
 	"github.com/runnel-media/runnel/internal/config"
+	"github.com/runnel-media/runnel/record"
 	"github.com/runnel-media/runnel/stream"
+	"github.com/runnel-media/runnel/stream/transcode"
 )
 
 // apiOptions are the flags that begin with -api, and -metrics.
@@ -26,33 +36,55 @@ type apiOptions struct {
 	insecure bool
 	srs      bool
 	metrics  string
+	series   int    // streams that have some
+	state    string // directory; "": nothing is kept
+	only     bool   // what is declared may be published
+
+	store      tokens.Store
+	authorizer declared.Authorizer
 }
 
 func (o *apiOptions) flags(fs *flag.FlagSet) {
 	fs.Var(&o.tokens, "api-token", `what callers of the API must send as "Authorization: Bearer …": SECRET or ROLE:SECRET or ROLE:sha256:HEX, ROLE one of viewer, operator, admin; may be repeated; none: only this machine may call`)
 	fs.BoolVar(&o.insecure, "api-insecure", false, "take -api-token over plain HTTP from other machines too")
 	fs.BoolVar(&o.srs, "api-srs", false, "answer SRS's /api/v1 as well")
+	fs.StringVar(&o.state, "api-state", "", "directory that keeps what the API changes: tokens, of which it has hashes, and declared streams; empty: streams are forgotten, and there are no tokens but -api-token")
+	fs.BoolVar(&o.only, "declared-only", false, "let nobody publish a stream that was not declared by the API")
+	fs.IntVar(&o.series, "metrics-streams", 1000, "streams that have metrics of their own, the oldest; negative: none")
 	fs.StringVar(&o.metrics, "metrics", "", "address for Prometheus metrics, open to whoever reaches it; empty: only /metrics beside the API, for its callers")
 }
 
 // gate makes the flags' gate, and refuses those that would send tokens in the
 // clear.
 func (o *apiOptions) gate(at *options, log *slog.Logger) (*access.Gate, error) {
-	g := &access.Gate{Insecure: o.insecure, Basic: o.srs, Log: log}
-	if len(o.tokens) == 0 {
-		return g, nil
-	}
-	var tokens access.Tokens
+	g := &access.Gate{Insecure: o.insecure, Basic: o.srs || at.auth.hasRole, Log: log, Trail: at.auth.trail}
+	var fixed access.Tokens
 	for _, s := range o.tokens {
 		t, err := access.ParseToken(s)
 		if err != nil {
 			return nil, fmt.Errorf("-api-token: %w", err)
 		}
-		tokens = append(tokens, t)
+		fixed = append(fixed, t)
 	}
-	g.Auth = tokens
+	if o.state != "" {
+		o.store.Path = filepath.Join(o.state, "tokens.json")
+		if err := o.store.Load(); err != nil {
+			return nil, err
+		}
+		g.Auth = &o.store
+	}
+	if len(fixed) > 0 {
+		g.Auth = auth.Any(fixed, &o.store)
+	}
+	others := at.auth.callers()
+	if others != nil {
+		g.Auth = auth.Any(fixed, &o.store, others)
+	}
+	if len(fixed) == 0 && o.store.Empty() && others == nil {
+		return g, nil
+	}
 	if at.http != "" && at.https == "" && !o.insecure && !loopback(at.http) {
-		return nil, errors.New("-api-token would be sent in the clear: take -https, or -http on a loopback address, or -api-insecure")
+		return nil, errors.New("tokens of the API would be sent in the clear: take -https, or -http on a loopback address, or -api-insecure")
 	}
 	return g, nil
 }
@@ -67,23 +99,65 @@ func loopback(addr string) bool {
 	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
 }
 
+// declared reads what was declared before, and lets it be published as it says;
+// next decides about the rest.
+func (o *apiOptions) declared(hub *stream.Hub, next auth.Authorizer) (auth.Authorizer, error) {
+	o.authorizer.Hub, o.authorizer.Next = hub, next
+	o.authorizer.Only.Store(o.only)
+	if o.state == "" {
+		return &o.authorizer, nil
+	}
+	if err := os.MkdirAll(o.state, 0o700); err != nil {
+		return nil, err
+	}
+	return &o.authorizer, o.declarations().Load(hub)
+}
+
+func (o *apiOptions) declarations() *declared.File {
+	return &declared.File{Path: filepath.Join(o.state, "streams.json")}
+}
+
 // start puts the API before what web serves, and serves -metrics. It ends with
 // ctx, its connections with web's.
-func (o *apiOptions) start(ctx context.Context, at *options, hub *stream.Hub, s *servers, web *http.Server, log *slog.Logger) error {
+func (o *apiOptions) start(ctx context.Context, at *options, hub *stream.Hub, rec *recording, made *transcoding, s *servers, web *http.Server, log *slog.Logger) error {
 	gate, err := o.gate(at, log)
 	if err != nil {
 		return err
 	}
-	figures := &mediaprom.Media{Hub: hub}
+	figures := &mediaprom.Media{Hub: hub, Limits: &at.auth.limits, MaxStreams: o.series}
 	go func() { _ = figures.Run(ctx) }() // ends with ctx
 	metrics := figures.Handler()
 	started := time.Now()
-	media := &mediaapi.Handler{Hub: hub, Gate: gate, Name: "mediaserver", Started: started, LogLevel: &at.logLevel}
+	media := &mediaapi.Handler{
+		Hub: hub, Gate: gate, Name: "mediaserver", Started: started, LogLevel: &at.logLevel, Limits: &at.auth.limits,
+		Settings: map[string]mediaapi.Setting{
+			"limits":        mediaapi.Live(func() limitsEntry { return limitsOf(at.auth.limits.CurrentPolicy()) }, at.auth.setLimits),
+			"declared_only": mediaapi.Live(o.authorizer.Only.Load, func(only bool) error { o.authorizer.Only.Store(only); return nil }),
+			"log_level":     mediaapi.Live(at.logLevel.Level, func(l slog.Level) error { at.logLevel.Set(l); return nil }),
+		},
+	}
+	if o.state != "" {
+		media.Tokens, media.Declarations = &o.store, o.declarations()
+	}
 	web.RegisterOnShutdown(func() { _ = media.Close() })
 	h := &api.Handler{
+		Gate:    gate,
 		Media:   media,
 		Metrics: gate.Guard(access.Viewer, metrics),
+		Console: console.Handler(),
 		Ready:   func(context.Context) error { return ctx.Err() }, // it drains
+	}
+	if made != nil && made.pictures != nil {
+		media.Snapshot = func(ctx context.Context, name string) ([]byte, error) {
+			p, err := made.pictures.Picture(ctx, name, transcode.JPEG)
+			if err != nil {
+				return nil, err
+			}
+			return p.Data, nil
+		}
+	}
+	if rec != nil {
+		h.Record = &recordapi.Handler{Gate: gate, Library: rec.files.Library, Recorder: rec.recorder, PlayURL: rec.playURL}
 	}
 	if o.srs {
 		h.SRS = &srsapi.Handler{Hub: hub, Gate: gate, Started: started}
@@ -102,4 +176,11 @@ func (o *apiOptions) start(ctx context.Context, at *options, hub *stream.Hub, s 
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return s.listen("metrics", o.metrics, nil, open.Serve)
+}
+
+// playURL is where a recording can be played for an hour or two: it changes once
+// an hour, so that what has it can be kept meanwhile.
+func (r *recording) playURL(i *record.Info) string {
+	name := (&url.URL{Path: "/recordings/" + i.Name}).EscapedPath()
+	return name + "?" + r.files.Sign(i.Name, time.Now().Truncate(time.Hour).Add(2*time.Hour))
 }

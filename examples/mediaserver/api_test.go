@@ -6,10 +6,15 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/runnel-media/runnel/api/declared"
+	"github.com/runnel-media/runnel/auth"
 	"github.com/runnel-media/runnel/stream"
 )
 
@@ -52,7 +57,7 @@ func TestAPI(t *testing.T) {
 	web := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "the page") })}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	require.NoError(t, o.api.start(ctx, o, hub, &servers{}, web, slog.New(slog.DiscardHandler)))
+	require.NoError(t, o.api.start(ctx, o, hub, nil, nil, &servers{}, web, slog.New(slog.DiscardHandler)))
 	ask := func(method, target, token string) (int, string) {
 		r := httptest.NewRequest(method, target, nil)
 		r.RemoteAddr = "127.0.0.1:4000"
@@ -83,4 +88,30 @@ func TestAPI(t *testing.T) {
 	require.Equal(t, 503, code)
 	code, _ = ask("GET", "/healthz", "")
 	require.Equal(t, 200, code)
+}
+
+// TestKeyBehindAddresses: the key of a declared stream stands in place of who
+// the file of -auth knows, and not of the addresses that it denies.
+func TestKeyBehindAddresses(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "auth.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("addresses:\n  deny: [192.0.2.0/24]\n"), 0o600))
+	o, err := parse([]string{"-auth", file})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	require.NoError(t, o.auth.open(ctx, slog.New(slog.DiscardHandler)))
+	hub := &stream.Hub{}
+	defer hub.Close()
+	require.NoError(t, hub.Declare("live/cam", &stream.Declaration{KeyHash: declared.HashKey(apiSecret)}))
+	own, err := o.api.declared(hub, o.auth.authorizer(allow{}))
+	require.NoError(t, err)
+	a := o.auth.everybody(own)
+	for remote, ok := range map[string]bool{"192.0.2.1:5": false, "198.51.100.1:5": true} {
+		r := &auth.Request{Action: auth.Publish, Stream: "live/cam", Token: apiSecret, Remote: netip.MustParseAddrPort(remote)}
+		_, err := a.Authorize(ctx, r)
+		require.Equal(t, ok, err == nil, "%s: %v", remote, err)
+		r.Token = "wrong"
+		_, err = a.Authorize(ctx, r)
+		require.ErrorIs(t, err, auth.ErrDenied)
+	}
 }

@@ -59,10 +59,15 @@ type options struct {
 	hls                      deliver.HLS
 	hlsDir                   string
 	record                   recordOptions
+	transcode                transcodeOptions
 	gopCache                 bool
 	demo                     bool
 	logLevel                 slog.LevelVar
 	api                      apiOptions
+	hooks                    hookOptions
+	auth                     authOptions
+	srt                      srtOptions
+	webrtc                   webrtcOptions
 }
 
 func parse(args []string) (*options, error) {
@@ -82,6 +87,7 @@ func parse(args []string) (*options, error) {
 	fs.DurationVar(&o.hls.Part, "hls-part", 200*time.Millisecond, "HLS partial segment; negative: none, and no low latency")
 	fs.DurationVar(&o.hls.Window, "hls-window", 30*time.Second, "how far back HLS players can seek")
 	fs.StringVar(&o.hlsDir, "hls-dir", "", "directory to store HLS in, for good, for any file server; empty: in memory only")
+	fs.DurationVar(&o.hls.Keep, "hls-keep", 0, "how long HLS is kept in -hls-dir after its stream has ended; 0: for good")
 	fs.Func("hls-key", "encryption of HLS segments: empty for none, or aes-128, with a new key every ten segments", func(v string) error {
 		if v != "" && v != "aes-128" {
 			return errors.New("the only encryption is aes-128")
@@ -90,10 +96,21 @@ func parse(args []string) (*options, error) {
 		return nil
 	})
 	o.record.flags(fs)
+	o.transcode.flags(fs)
 	fs.StringVar(&o.pprof, "pprof", "", "address for net/http/pprof, for those who measure; empty: off")
 	o.api.flags(fs)
+	o.hooks.flags(fs)
+	o.auth.flags(fs)
+	o.srt.flags(fs)
+	o.webrtc.flags(fs)
 	fs.TextVar(&o.logLevel, "log-level", &slog.LevelVar{}, "debug, info, warn or error")
 	if err := config.Parse(fs, args); err != nil {
+		return nil, err
+	}
+	if err := o.hooks.parse(); err != nil {
+		return nil, fmt.Errorf("-hook-url: %w", err)
+	}
+	if err := o.srt.check(); err != nil {
 		return nil, err
 	}
 	if (o.cert == "") != (o.key == "") {
@@ -117,9 +134,19 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: &o.logLevel}))
 	hub := &stream.Hub{Log: log, Cache: stream.Cache{Off: !o.gopCache}, Grace: grace}
 	defer hub.Close()
-	authorizer := allow{publishToken: o.publishToken}
-	in := &ingest.Server{Hub: hub, Auth: authorizer, Log: log}
-	out := &deliver.Server{Hub: hub, Auth: authorizer, Log: log, WriteInterval: o.writeInterval, Wait: time.Second, HLS: o.hls}
+	if err := o.auth.open(ctx, log); err != nil {
+		return err
+	}
+	own, err := o.api.declared(hub, o.auth.authorizer(allow{publishToken: o.publishToken, hooks: o.hooks.decidesPublish()}))
+	if err != nil {
+		return err
+	}
+	authorizer, stopHooks := o.hooks.start(o, hub, o.auth.everybody(own), log)
+	defer stopHooks()
+	authorizer = o.auth.trail.Authorizer(authorizer)
+	in := &ingest.Server{Hub: hub, Auth: authorizer, Log: log, Limits: &o.auth.limits}
+	o.srt.configure(in)
+	out := &deliver.Server{Hub: hub, Auth: authorizer, Log: log, Limits: &o.auth.limits, WriteInterval: o.writeInterval, Wait: time.Second, HLS: o.hls}
 	if o.hlsDir != "" {
 		// A file server of the same group may read it.
 		dir := &record.Dir{Path: o.hlsDir, FileMode: 0o640, DirMode: 0o750}
@@ -132,8 +159,14 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		return err
 	}
 	defer recording.stop()
+	transcoding, err := o.transcode.start(ctx, hub, authorizer, log)
+	if err != nil {
+		return err
+	}
+	defer transcoding.stop()
+	defer startAudio(ctx, hub, log)()
 
-	s := &servers{failed: make(chan error, 8)}
+	s := &servers{failed: make(chan error, 8), wrap: o.auth.listener}
 	defer s.close()
 	tlsConfig, err := o.tls()
 	if err != nil {
@@ -142,10 +175,19 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if err := s.listen("RTMP", o.rtmp, nil, func(l net.Listener) error { return in.ServeRTMP(l, out) }); err != nil {
 		return err
 	}
-	web := &http.Server{Handler: recording.routes(routes(hub, in, out, o)), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
-	if err := o.api.start(ctx, o, hub, s, web, log); err != nil {
+	if err := o.srt.start(s, in, out); err != nil {
 		return err
 	}
+	offers, stopWebRTC, err := o.webrtc.start(s, in, out, log)
+	if err != nil {
+		return err
+	}
+	defer stopWebRTC()
+	web := &http.Server{Handler: offers(transcoding.routes(recording.routes(routes(hub, in, out, o)))), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	if err := o.api.start(ctx, o, hub, recording, transcoding, s, web, log); err != nil {
+		return err
+	}
+	web.Handler = o.auth.handler(web.Handler)
 	if err := s.listen("HTTP", o.http, nil, web.Serve); err != nil {
 		return err
 	}
@@ -189,12 +231,21 @@ func (o *options) tls() (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, nil
+	roots, err := o.auth.roots()
+	if err != nil {
+		return nil, err
+	}
+	c := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	if roots != nil {
+		c.ClientCAs, c.ClientAuth = roots, tls.VerifyClientCertIfGiven
+	}
+	return c, nil
 }
 
 // servers are the listeners of this process.
 type servers struct {
 	listeners []net.Listener
+	wrap      func(net.Listener) net.Listener // below TLS
 	failed    chan error
 }
 
@@ -206,6 +257,9 @@ func (s *servers) listen(what, addr string, config *tls.Config, serve func(net.L
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
+	}
+	if s.wrap != nil {
+		l = s.wrap(l)
 	}
 	if config != nil {
 		l = tls.NewListener(l, config)
@@ -249,7 +303,10 @@ func (o *options) greet(w io.Writer) {
 		fmt.Fprintf(w, "Publish  rtmp://%s/live/NAME%s\n", local(o.rtmp), token)
 		fmt.Fprintf(w, "         ffmpeg -re -i FILE -c copy -f flv rtmp://%s/live/NAME%s\n", local(o.rtmp), token)
 	}
-	if o.publishToken == "" {
+	if o.srt.addr != "" {
+		fmt.Fprintf(w, "         srt://%s?streamid=#!::r=live/NAME,m=publish\n", local(o.srt.addr))
+	}
+	if o.publishToken == "" && o.auth.file == "" && !o.hooks.decidesPublish() {
 		fmt.Fprintln(w, "Without -publish-token only this machine may publish.")
 	}
 }

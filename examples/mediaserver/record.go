@@ -88,8 +88,10 @@ func parseSize(s string) (int64, bool) {
 // A recording is what records, and serves that under /recordings/.
 type recording struct {
 	http.Handler
-	cancel context.CancelFunc
-	done   chan struct{} // closed when all is complete
+	recorder *record.Recorder
+	files    *record.Handler // below /recordings/
+	cancel   context.CancelFunc
+	done     chan struct{} // closed when all is complete
 }
 
 // start records until ctx ends, if that is asked for; else it returns nil.
@@ -113,7 +115,7 @@ func (o *recordOptions) start(ctx context.Context, hub *stream.Hub, log *slog.Lo
 		Format: o.format, Segment: o.segment, Keep: o.keep,
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	rec := &recording{cancel: cancel, done: make(chan struct{})}
+	rec := &recording{recorder: r, cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(rec.done)
 		defer closeStorage()
@@ -123,9 +125,8 @@ func (o *recordOptions) start(ctx context.Context, hub *stream.Hub, log *slog.Lo
 	}()
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails
-	rec.Handler = http.StripPrefix("/recordings", &record.Handler{
-		Library: &record.Library{Storage: storage, Log: log}, Key: key, Auth: auth.Func(watchRecordings),
-	})
+	rec.files = &record.Handler{Library: &record.Library{Storage: storage, Log: log}, Key: key, Auth: auth.Func(watchRecordings)}
+	rec.Handler = http.StripPrefix("/recordings", rec.files)
 	return rec, nil
 }
 
