@@ -19,7 +19,9 @@ peers=(
 	mariadb-install-db:mariadb-server
 	/usr/lib/postgresql/*/bin/postgres:postgresql
 	redis-server:redis-server
+	promtool:prometheus
 	setpriv:util-linux
+	srt-live-transmit:srt-tools
 	/usr/lib/nginx/modules/ngx_rtmp_module.so:libnginx-mod-rtmp
 	gcc:gcc
 	/usr/include/stdio.h:libc6-dev

@@ -34,10 +34,13 @@ var places = []place{
 	{path: "internal/aac", layer: leaf},
 	{path: "internal/ac3", layer: leaf},
 	{path: "internal/amf", layer: leaf},
+	{path: "internal/attempts", layer: leaf, also: []string{"internal/halfopen"}},
 	{path: "internal/av1", layer: leaf},
+	{path: "internal/callback", layer: leaf},
 	{path: "internal/config", layer: leaf},
 	{path: "internal/events", layer: leaf},
 	{path: "internal/fanout", layer: leaf},
+	{path: "internal/ffmpegtest", layer: leaf}, // for tests
 	{path: "internal/h264", layer: leaf, also: []string{"internal/nal"}},
 	{path: "internal/h265", layer: leaf, also: []string{"internal/nal"}},
 	{path: "internal/halfopen", layer: leaf},
@@ -48,21 +51,25 @@ var places = []place{
 	{path: "internal/name", layer: leaf},
 	{path: "internal/opus", layer: leaf},
 	{path: "internal/rawtcp", layer: leaf},
-	{path: "internal/rtp", layer: leaf},
 	{path: "internal/sdp", layer: leaf},
+	{path: "internal/seek", layer: leaf},
 	{path: "internal/stunwire", layer: leaf},
 	{path: "internal/udp", layer: leaf},
 	{path: "internal/vpx", layer: leaf},
+	{path: "internal/webpage", layer: leaf},
 
 	{path: "auth", layer: vocabulary},
+	{path: "auth/limit", layer: vocabulary, also: []string{"auth"}},
 	{path: "stream", layer: vocabulary},
 	{path: "stun", layer: vocabulary},
 
 	{path: "internal/flv", layer: format},
 	{path: "internal/fmp4", layer: format},
 	{path: "internal/mpegts", layer: format},
+	{path: "internal/rtp", layer: format},
 	{path: "stream/streamtest", layer: format},
 
+	{path: "internal/admission", layer: engine},
 	{path: "internal/dash", layer: engine, also: []string{"internal/hls"}}, // whose segments it describes
 	{path: "internal/hls/...", layer: engine, also: []string{"internal/hls"}},
 	{path: "internal/httpauth", layer: engine},
@@ -71,7 +78,8 @@ var places = []place{
 	{path: "internal/proxyproto", layer: engine},
 	{path: "internal/rtmp", layer: engine},
 	{path: "internal/srt", layer: engine},
-	{path: "internal/webrtc", layer: engine},
+	{path: "internal/srtp", layer: format},
+	{path: "internal/webrtc", layer: engine, also: []string{"internal/dtlsmux"}},
 
 	{path: "deliver", layer: role},
 	{path: "ingest", layer: role},
@@ -87,8 +95,8 @@ var places = []place{
 	{path: "relay/...", layer: extension},
 	{path: "stream/transcode/...", layer: extension, also: []string{"stream/transcode"}},
 
-	{path: "api/access", layer: extension}, // before the handlers of every role
-	{path: "api/...", layer: control, also: []string{"api/mediaapi", "api/turnapi", "api/srsapi", "api/prom", "api/mediaprom", "api/access", "api/internal/process"}},
+	{path: "api/access", layer: extension, also: []string{"auth/audit"}}, // before the handlers of every role
+	{path: "api/...", layer: control, also: []string{"api/mediaapi", "api/turnapi", "api/srsapi", "api/prom", "api/mediaprom", "api/access", "api/internal/process", "api/internal/srsname", "api/declared", "api/tokens", "api/recordapi", "api/console", "api/internal/rest", "api/internal/resttest", "api/internal/state"}},
 
 	{path: "examples/...", layer: host},
 
@@ -111,12 +119,16 @@ var modules = []module{
 	{"github.com/asticode/go-astits", []layer{format}},
 	{"github.com/bluenviron/mediacommon/v2", []layer{leaf, format}},
 	{"github.com/go-sql-driver/mysql", []layer{extension}},
+	{"github.com/goccy/go-yaml", []layer{leaf}},
 	{"github.com/golang-jwt/jwt/v5", []layer{extension}},
 	{"github.com/jackc/pgx/v5", []layer{extension}},
 	{"github.com/prometheus/client_golang", []layer{control}},
 	{"github.com/redis/go-redis/v9", []layer{extension, control, host}},
+	{"github.com/thesyncim/gopus", []layer{extension}},
+	{"github.com/tphakala/go-aac", []layer{extension}}, // LGPL: in stream/transcode/goaac only
+	{"golang.org/x/crypto", []layer{extension}},
 	{"golang.org/x/net", []layer{leaf, engine}},
-	{"golang.org/x/sys", []layer{leaf, engine, role}},
+	{"golang.org/x/sys", []layer{leaf, engine, role, extension}},
 	{"golang.org/x/text", []layer{vocabulary}},
 	{"modernc.org/sqlite", []layer{extension}},
 
@@ -126,6 +138,7 @@ var modules = []module{
 	{"github.com/chromedp/cdproto", nil},
 	{"github.com/chromedp/chromedp", nil},
 	{"github.com/coder/websocket", nil},
+	{"github.com/datarhei/gosrt", nil},
 	{"github.com/minio/minio-go/v7", []layer{extension}},
 	{"github.com/pion/turn/v5", nil},
 	{"github.com/stretchr/testify", nil},
@@ -133,6 +146,12 @@ var modules = []module{
 	{"pgregory.net/rapid", nil},
 
 	{"github.com/pion/dtls/v3", []layer{engine, role}},
+	{"github.com/pion/ice/v4", []layer{engine, extension}},
+	{"github.com/pion/interceptor", []layer{engine}},
+	{"github.com/pion/rtcp", []layer{engine}},
+	{"github.com/pion/rtp", []layer{format, engine}},
+	{"github.com/pion/sdp/v3", []layer{engine}},
+	{"github.com/pion/srtp/v3", []layer{format, engine}},
 	{"github.com/pion/logging", []layer{engine}}, // to keep pion/dtls silent
 	{"github.com/pion/stun/v2", []layer{vocabulary, role}},
 }
@@ -179,6 +198,10 @@ var bans = []ban{
 	{
 		pkg: "github.com/pion/stun/v2", names: []string{"Dial*", "NewClient", "Decode"}, tests: true,
 		why: "it dials with pion/dtls/v2, which has CVE-2026-26014 and no fix, and decodes what stands behind MESSAGE-INTEGRITY (use stun.Decode)",
+	},
+	{
+		pkg: "github.com/runnel-media/runnel/stream/transcode/goaac", except: []layer{host, harness},
+		why: "it links code under the LGPL: that is for a host to decide",
 	},
 	{
 		pkg: "log", except: []layer{host, harness},

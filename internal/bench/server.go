@@ -77,7 +77,7 @@ func startRunnel(ctx context.Context, f *family, mediaserver string, interval ti
 	if err != nil {
 		return nil, err
 	}
-	args := []string{"-rtmp", rtmp, "-http", web, "-demo=false", "-publish-token", "", "-write-interval", interval.String()}
+	args := []string{"-rtmp", rtmp, "-srt", "", "-http", web, "-demo=false", "-publish-token", "", "-write-interval", interval.String()}
 	p, err := f.Start(exec.Command(mediaserver, append(args, extra...)...)) //nolint:noctx // the family ends it
 	if err != nil {
 		return nil, err
