@@ -84,8 +84,16 @@ func (a *answer) ask(path string) bool {
 		return false
 	}
 	a.req.Protocol = "hls"
-	a.req.Session = rand.Text()
 	return true
+}
+
+// permit asks the authorizer. A session that is there already is named by the
+// request.
+func (a *answer) permit() (*admission.Right, error) {
+	if a.req.Session == "" {
+		a.req.Session = rand.Text()
+	}
+	return a.s.door().Ask(a.r.Context(), a.req)
 }
 
 // admit asks whether a viewer may play, and finds what is packaged.
@@ -98,7 +106,7 @@ func (a *answer) admit(path string) (*admission.Right, *hlsRun, bool) {
 	if !a.ask(path) {
 		return nil, nil, false
 	}
-	right, err := s.door().Ask(a.r.Context(), a.req)
+	right, err := a.permit()
 	if err == nil {
 		err = s.room()
 	}
@@ -239,7 +247,7 @@ func (a *answer) viewer(path, dir string) (*hlsViewer, error) {
 		return v, nil
 	}
 	// Who comes past NAME.m3u8, or through a cache, has not been asked yet.
-	right, err := s.door().Ask(a.r.Context(), a.req)
+	right, err := a.permit()
 	if err != nil {
 		return nil, err
 	}

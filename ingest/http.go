@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/runnel-media/runnel/auth"
+	"github.com/runnel-media/runnel/auth/limit"
 	"github.com/runnel-media/runnel/internal/flv"
 	"github.com/runnel-media/runnel/internal/httpauth"
 	"github.com/runnel-media/runnel/internal/mpegts"
@@ -105,6 +106,9 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, req *auth.Reques
 		http.Error(w, "ended by the operator", http.StatusForbidden)
 	case errors.Is(err, stream.ErrClosed):
 		http.Error(w, "the server is shutting down", http.StatusServiceUnavailable)
+	case errors.Is(err, limit.ErrReached):
+		w.Header().Set("Retry-After", "5")
+		http.Error(w, "no room", http.StatusServiceUnavailable)
 	case errors.Is(err, stream.ErrUnsupported):
 		http.Error(w, "the codecs are not supported", http.StatusUnsupportedMediaType)
 	case errors.Is(err, os.ErrDeadlineExceeded):

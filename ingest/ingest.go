@@ -1,5 +1,5 @@
 // Package ingest accepts publishers: RTMP and RTMPS (FLV messages, Enhanced
-// RTMP included), and FLV in the body of an HTTP request. It asks the
+// RTMP included), SRT, and FLV and MPEG-TS in the body of an HTTP request. It asks the
 // Authorizer, and writes what publishers send to a stream.Hub as frames.
 //
 //	in := &ingest.Server{Hub: hub, Auth: auth.AllowAll}
@@ -20,15 +20,19 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"sync"
 	"time"
 
 	"github.com/runnel-media/runnel/auth"
+	"github.com/runnel-media/runnel/auth/limit"
+	"github.com/runnel-media/runnel/internal/admission"
+	"github.com/runnel-media/runnel/internal/name"
 	"github.com/runnel-media/runnel/internal/rtmp"
 	"github.com/runnel-media/runnel/stream"
 )
 
-// ErrServerClosed is returned by ServeRTMP, and to publishers that come late,
+// ErrServerClosed is returned by ServeRTMP and ServeSRT, and to publishers that come late,
 // after Shutdown or Close. It is a net.ErrClosed.
 var ErrServerClosed = fmt.Errorf("ingest: server closed: %w", stream.ErrClosed)
 
@@ -47,6 +51,17 @@ type Server struct {
 	Auth auth.Authorizer // asked for auth.Publish; nil refuses everybody
 	Log  *slog.Logger    // nil: slog.Default()
 
+	// Limits bound publishers, and say how often Auth is asked again. Take the
+	// Limiter of the host's other servers. nil: only Grants' own limits hold,
+	// among the publishers of this Server. Connections are bounded by
+	// Limits.Listen, which is the host's to call.
+	Limits *limit.Limiter
+
+	// VHost chooses the virtual host of RTMP publishers and players by the host of
+	// their tcUrl, which peers choose freely, and what they said with vhost=, ""
+	// each for none. nil: the latter.
+	VHost func(host, named string) string
+
 	// What publishers over RTMP and HTTP may do; see stream.PublishOptions.
 	Replace    bool
 	Jitter     stream.Jitter
@@ -59,9 +74,14 @@ type Server struct {
 	MaxConns        int // of each RTMP listener, players included; 0: no bound
 	MaxConnsPerAddr int // of each RTMP listener, by IPv4 address or IPv6 /64 network; 0: no bound
 
+	SRT SRT // what ServeSRT's ports are like
+
+	own limit.Limiter // in place of Limits
+
 	mu      sync.Mutex
 	closing bool
 	engines map[*rtmp.Server]struct{}
+	srts    map[*srtPort]struct{}
 	uploads map[*upload]struct{}
 	drained chan struct{} // closed when uploads is empty; made by Shutdown
 }
@@ -70,6 +90,15 @@ const (
 	defaultFirstPacketTimeout = 20 * time.Second
 	defaultIdleTimeout        = 15 * time.Second
 )
+
+// door is what admits publishers.
+func (s *Server) door() admission.Door {
+	d := admission.Door{Auth: s.Auth, Limits: s.Limits, Log: s.log()}
+	if d.Limits == nil {
+		d.Limits = &s.own
+	}
+	return d
+}
 
 func (s *Server) log() *slog.Logger {
 	if s.Log != nil {
@@ -121,12 +150,19 @@ type rtmpHandler struct {
 }
 
 func (h *rtmpHandler) Publish(ctx context.Context, r *auth.Request, opts stream.PublishOptions) (*stream.Publisher, error) {
+	if err := h.place(r); err != nil {
+		return nil, err
+	}
 	o := h.options()
 	o.OnEvict = opts.OnEvict
 	return h.Server.Publish(ctx, r, &o)
 }
 
 func (h *rtmpHandler) Play(ctx context.Context, c stream.PlayConn, r *auth.Request, ended func(error)) {
+	if err := h.place(r); err != nil {
+		ended(err)
+		return
+	}
 	switch players := h.players.(type) {
 	case nil:
 		ended(auth.ErrDenied)
@@ -137,6 +173,20 @@ func (h *rtmpHandler) Play(ctx context.Context, c stream.PlayConn, r *auth.Reque
 	default:
 		ended(players.ServePlay(ctx, c, r))
 	}
+}
+
+// place puts a request into the virtual host that VHost chooses.
+func (s *Server) place(r *auth.Request) (err error) {
+	if s.VHost == nil {
+		return nil
+	}
+	host := ""
+	if u, err := url.Parse(r.TCURL); err == nil {
+		host = u.Hostname()
+	}
+	r.VHost = s.VHost(host, r.VHost)
+	r.Stream, err = name.Join(r.VHost, r.App, r.Name)
+	return err
 }
 
 // playStarter is a PlayServer that needs no goroutine for each player.
@@ -159,8 +209,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		}
 	}
 	drained := s.drained
-	errs := make(chan error, len(s.engines))
-	n := len(s.engines)
+	n := len(s.engines) + len(s.srts)
+	errs := make(chan error, n)
+	for p := range s.srts {
+		go func() { errs <- p.shutdown(ctx) }()
+	}
 	for e := range s.engines {
 		go func() { errs <- e.Shutdown(ctx) }()
 	}
@@ -190,6 +243,9 @@ func (s *Server) Close() error {
 	s.closing = true
 	for e := range s.engines {
 		_ = e.Close()
+	}
+	for p := range s.srts {
+		go p.engine.Close()
 	}
 	s.mu.Unlock()
 	s.closeUploads()

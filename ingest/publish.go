@@ -2,10 +2,10 @@ package ingest
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/runnel-media/runnel/auth"
 	"github.com/runnel-media/runnel/internal/name"
@@ -14,7 +14,7 @@ import (
 
 // Publish asks the Authorizer whether the peer of r may publish r.Stream, opens
 // a session for it and makes it the stream's publisher. r.Action is set to
-// auth.Publish. o may be nil; its Session is not used.
+// auth.Publish, r.Session to the session's ID. o may be nil; its Session is not used.
 //
 // The publisher ends when ctx does, when the Grant expires, when its session
 // is kicked, and when another one replaces it; o.OnEvict is told of the last
@@ -22,8 +22,8 @@ import (
 // publisher and then its session, with the error that ended it, or ends ctx,
 // which does both.
 //
-// Refusals are auth.ErrDenied, an *auth.Redirect, the Authorizer's own error,
-// stream.ErrName, stream.ErrBusy and ErrServerClosed.
+// Refusals are auth.ErrDenied, an *auth.Redirect, the Authorizer's own error, a
+// *limit.Error, stream.ErrName, stream.ErrBusy and ErrServerClosed.
 func (s *Server) Publish(ctx context.Context, r *auth.Request, o *stream.PublishOptions) (*stream.Publisher, error) {
 	if s.isClosing() {
 		return nil, ErrServerClosed
@@ -32,7 +32,12 @@ func (s *Server) Publish(ctx context.Context, r *auth.Request, o *stream.Publish
 		return nil, err
 	}
 	r.Action = auth.Publish
-	grant, err := auth.Check(ctx, s.Auth, r)
+	r.Session = rand.Text()
+	door := s.door()
+	if err := door.Room(r, auth.Publish); err != nil {
+		return nil, err
+	}
+	right, err := door.Ask(ctx, r)
 	if err != nil {
 		var redirect *auth.Redirect
 		if !errors.Is(err, auth.ErrDenied) && !errors.As(err, &redirect) {
@@ -41,9 +46,8 @@ func (s *Server) Publish(ctx context.Context, r *auth.Request, o *stream.Publish
 		}
 		return nil, err
 	}
-	left := time.Until(grant.Expires)
-	if !grant.Expires.IsZero() && left <= 0 {
-		return nil, auth.ErrDenied
+	if err := right.Enter(); err != nil {
+		return nil, err
 	}
 
 	p := &publishing{}
@@ -53,27 +57,29 @@ func (s *Server) Publish(ctx context.Context, r *auth.Request, o *stream.Publish
 	}
 	p.onEvict, opts.OnEvict = opts.OnEvict, p.evicted
 	opts.Session = s.Hub.OpenSession(stream.SessionInfo{
+		ID:       r.Session,
 		Role:     stream.RolePublish,
 		Protocol: r.Protocol,
 		Stream:   r.Stream,
-		User:     grant.User,
+		User:     right.Grant.User,
 		Remote:   r.Remote,
-		Labels:   grant.Labels,
+		Labels:   right.Grant.Labels,
+		VHost:    r.VHost,
+		App:      r.App,
+		Name:     r.Name,
+		RawQuery: r.RawQuery,
+		TCURL:    r.TCURL,
+		PageURL:  r.PageURL,
 	}, p.kick)
 	pub, err := s.Hub.Publish(ctx, r.Stream, &opts)
 	if err != nil {
+		right.Leave()
 		opts.Session.Close(err)
 		return nil, err
 	}
 	p.begin(pub)
-	var expiry *time.Timer
-	if !grant.Expires.IsZero() {
-		expiry = time.AfterFunc(left, func() { opts.Session.Kick(auth.ErrDenied) })
-	}
+	right.Hold(opts.Session)
 	context.AfterFunc(ctx, func() {
-		if expiry != nil {
-			expiry.Stop()
-		}
 		_ = pub.Close()
 		opts.Session.Close(nil)
 	})

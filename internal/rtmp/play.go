@@ -57,7 +57,7 @@ func (c *conn) playConn() (stream.PlayConn, *playConn) {
 	}
 	c.rd.resize(playBuffer)
 	p := &playConn{Conn: c.nc, c: c}
-	if tcp, ok := c.nc.(*net.TCPConn); ok {
+	if tcp, ok := c.nc.(syscall.Conn); ok { // not TLS's
 		return &tcpPlayConn{p, tcp}, p
 	}
 	return p, p
@@ -117,7 +117,7 @@ type playConn struct {
 // A tcpPlayConn is a playConn over plain TCP.
 type tcpPlayConn struct {
 	*playConn
-	tcp *net.TCPConn
+	tcp syscall.Conn
 }
 
 // SyscallConn returns the socket.
