@@ -140,6 +140,7 @@ func (p *srtPort) enter(q *srtPeer) {
 	p.mu.Lock()
 	p.peers[q] = struct{}{}
 	p.mu.Unlock()
+	p.Hub.Session(q.req.Session).Measure(func() any { return q.conn.Stats() })
 	q.conn.OnEnd(func(error) {
 		p.mu.Lock()
 		defer p.mu.Unlock()

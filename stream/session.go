@@ -64,6 +64,7 @@ type Session struct {
 	kicked      bool
 	closed      bool
 	onClose     func() // of OnClose
+	measure     func() any
 	older, last sample // for BitRate
 }
 
@@ -202,6 +203,33 @@ func (s *Session) Bytes() uint64 {
 		return 0
 	}
 	return s.in.Load() + s.out.Load()
+}
+
+// Measure has Measured return what f does: the figures that the session's
+// protocol has of its connection, a value that encodes as a JSON object. f must
+// not block, and may be called from any goroutine, after the session's end too.
+func (s *Session) Measure(f func() any) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.measure = f
+}
+
+// Measured returns what the session's protocol says of its connection, nil if
+// it says nothing: round trips, losses, repeats.
+func (s *Session) Measured() any {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	f := s.measure
+	s.mu.Unlock()
+	if f == nil {
+		return nil
+	}
+	return f()
 }
 
 // OnClose has f called once when the session is closed, at once if it is. f must

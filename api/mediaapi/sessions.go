@@ -30,10 +30,13 @@ type sessionFigures struct {
 	Skips        uint64  `json:"skips"`         // to a key frame
 	FirstFrame   float64 `json:"first_frame"`   // seconds from the start to the first media; 0: none yet
 	BitRate      float64 `json:"bit_rate"`
+	Measured     any     `json:"measured,omitempty"` // what its protocol says of the connection
 }
 
 func describeSession(s *stream.Session) sessionInfo {
-	return sessionInfo{s.Info(), figuresOf(s.Stats())}
+	figures := figuresOf(s.Stats())
+	figures.Measured = s.Measured()
+	return sessionInfo{s.Info(), figures}
 }
 
 func figuresOf(st stream.SessionStats) *sessionFigures {

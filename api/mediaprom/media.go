@@ -34,6 +34,8 @@ type Media struct {
 	MaxKinds int
 	// Limits are in the Handler too; nil: there are none.
 	Limits *limit.Limiter
+	// Also are further collectors of the Handler, such as SRT.
+	Also []prometheus.Collector
 
 	mu       sync.Mutex
 	running  bool
@@ -111,6 +113,7 @@ func (m *Media) Handler() http.Handler {
 	if m.Limits != nil {
 		r.MustRegister(Limits{m.Limits})
 	}
+	r.MustRegister(m.Also...)
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{})
 }
 

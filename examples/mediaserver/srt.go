@@ -16,6 +16,8 @@ type srtOptions struct {
 	addr       string
 	latency    time.Duration
 	passphrase string
+
+	server *ingest.Server // that serves it
 }
 
 func (o *srtOptions) flags(fs *flag.FlagSet) {
@@ -34,6 +36,7 @@ func (o *srtOptions) check() error {
 // configure is called before the server is used.
 func (o *srtOptions) configure(in *ingest.Server) {
 	in.SRT.Latency, in.SRT.Passphrase = o.latency, o.passphrase
+	o.server = in
 }
 
 // start serves SRT in the background.
