@@ -21,6 +21,7 @@ type Dialer struct {
 	// not do TLS itself.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 	TLS         *tls.Config   // of rtmps; nil: the default one. ServerName is filled in
+	Query       string        // goes behind the tcUrl, where servers that don't know what it says overlook it
 	Simple      bool          // offer the simple handshake only
 	Timeout     time.Duration // for Dial, for the answer to a command, for each write; default 10 s
 	IdleTimeout time.Duration // a play in which nothing arrives for so long ends; default 15 s
@@ -102,6 +103,13 @@ func (d *Dialer) Dial(ctx context.Context, rawURL string) (*Client, error) {
 	timeout := cmp.Or(d.Timeout, defaultTimeout)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	if d.Query != "" {
+		mark := "?"
+		if strings.Contains(l.tcURL, "?") {
+			mark = "&"
+		}
+		l.tcURL += mark + d.Query
+	}
 	dial := d.DialContext
 	if dial == nil {
 		dial = new(net.Dialer).DialContext

@@ -132,3 +132,28 @@ func TestWriterTracks(t *testing.T) {
 		require.Equal(t, "x", w.h.hub.Stream("live/cam").Metadata()["title"])
 	})
 }
+
+// What goes with the tcUrl reaches our Authorizer beside the stream's own query,
+// and changes no name.
+func TestDialerQuery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &fakeHandler{}
+		w := newWorld(t, h, &Server{})
+		for url, want := range map[string]string{
+			"rtmp://server/live/cam":           "hops=a,b",
+			"rtmp://server/live/cam?token=t":   "token=t&hops=a,b",
+			"rtmp://server/live?vhost=v.x/cam": "vhost=v.x",
+		} {
+			d := Dialer{DialContext: w.net.Dial, Query: "hops=a,b"}
+			c, err := d.Dial(t.Context(), url)
+			require.NoError(t, err)
+			out, err := c.Publish(t.Context())
+			require.NoError(t, err)
+			got := h.last()
+			require.Equal(t, "cam", got.Name)
+			require.Equal(t, "live", got.App)
+			require.Contains(t, got.RawQuery, want)
+			require.NoError(t, out.Close())
+		}
+	})
+}
