@@ -1,6 +1,7 @@
 package record
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"io"
@@ -15,8 +16,8 @@ import (
 // hlsIndex is the file of an HLS recording that is played.
 const hlsIndex = "index.m3u8"
 
-// An hlsTarget stores segments as they become complete, and playlists of type EVENT,
-// which can be played at any moment and end with the recording.
+// An hlsTarget writes segments as they are made, and playlists of type EVENT of those
+// that are complete, which can be played at any moment and end with the recording.
 type hlsTarget struct {
 	ctx     context.Context
 	storage stream.Storage
@@ -29,14 +30,21 @@ type hlsTarget struct {
 	seen    []hls.Rendition
 	files   []FileInfo
 	inits   map[string]bool
+	making  [hls.Renditions]making
 	size    int64
 	err     error // of the storage
 }
 
+// A making is a rendition's segment in the making.
+type making struct {
+	file *summed // nil: none
+	out  *bufio.Writer
+}
+
 func newHLSTarget(ctx context.Context, r *Recorder, info *Info, live *stream.Stream) *hlsTarget {
 	t := &hlsTarget{ctx: ctx, storage: r.Storage, dir: path.Dir(info.Name), live: live, inits: make(map[string]bool)}
-	// No parts, and nothing is kept of what is stored.
-	t.pack = hls.New(hls.Config{Segment: 2 * time.Second, Part: -1, Window: time.Second, Forget: true, OnSegment: t.segment})
+	// No parts, and nothing is kept of what is written.
+	t.pack = hls.New(hls.Config{Segment: 2 * time.Second, Part: -1, Window: time.Second, OnData: t.data, OnSegment: t.segment})
 	return t
 }
 
@@ -58,6 +66,43 @@ func (t *hlsTarget) write(f *stream.Frame) error {
 
 func (t *hlsTarget) written() int64 { return t.size }
 
+// data writes bytes of a segment.
+func (t *hlsTarget) data(s *hls.Segment, b []byte) {
+	if t.err != nil {
+		return
+	}
+	m := &t.making[s.Rendition]
+	if m.file == nil {
+		if m.file, t.err = create(t.ctx, t.storage, t.dir+"/"+s.Name()); t.err != nil {
+			m.file = nil
+			return
+		}
+		if m.out == nil {
+			m.out = bufio.NewWriterSize(nil, writeBuffer)
+		}
+		m.out.Reset(m.file)
+	}
+	_, t.err = m.out.Write(b)
+}
+
+// stored makes the segment of a rendition be there.
+func (t *hlsTarget) stored(r hls.Rendition) {
+	m := &t.making[r]
+	if m.file == nil {
+		return
+	}
+	if t.err = m.out.Flush(); t.err != nil {
+		return
+	}
+	info, err := m.file.finish()
+	if err != nil {
+		t.err = err
+		return
+	}
+	m.file = nil
+	t.add(info)
+}
+
 // segment stores a segment, what it needs, and the playlist that lists it.
 func (t *hlsTarget) segment(s *hls.Segment) {
 	if s.Rendition == hls.TS || t.err != nil {
@@ -70,11 +115,8 @@ func (t *hlsTarget) segment(s *hls.Segment) {
 			return err
 		})
 	}
-	if !s.Gap {
-		t.put(t.ctx, s.Name(), func(w io.Writer) error {
-			_, err := s.Content().WriteTo(w)
-			return err
-		})
+	if t.err == nil {
+		t.stored(s.Rendition)
 	}
 	if t.err != nil {
 		return
@@ -132,6 +174,11 @@ func (t *hlsTarget) put(ctx context.Context, file string, write func(io.Writer) 
 		t.err = err
 		return
 	}
+	t.add(info)
+}
+
+// add lists a file of the recording.
+func (t *hlsTarget) add(info FileInfo) {
 	i := slices.IndexFunc(t.files, func(f FileInfo) bool { return f.Name == info.Name })
 	if i < 0 {
 		i = len(t.files)
@@ -145,6 +192,11 @@ func (t *hlsTarget) complete(ctx context.Context, _ time.Duration, failed error)
 	if failed == nil {
 		t.pack.End()
 		failed = t.err
+	}
+	for i := range t.making {
+		if file := t.making[i].file; file != nil {
+			_ = file.Abort()
+		}
 	}
 	if len(t.seen) == 0 {
 		if failed == nil {

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -358,4 +359,29 @@ func TestPattern(t *testing.T) {
 	require.True(t, all("a") && all("a/b/c"))
 	_, err = Pattern("[")
 	require.Error(t, err)
+}
+
+// TestKeep: a Recorder deletes what is too old, and says so to Audit.
+func TestKeep(t *testing.T) {
+	var deleted []Deletion // of the Recorder's goroutine
+	configure := func(r *Recorder) {
+		r.Keep = Retention{Age: time.Hour}
+		r.Audit = func(_ context.Context, d Deletion) error {
+			deleted = append(deleted, d)
+			return nil
+		}
+	}
+	inBed(t, configure, func(t *testing.T, b *bed) {
+		p := &streamtest.Pattern{}
+		b.publish("live/cam", p.Tracks(), until(p.Frames(-1), 3*sec))
+		time.Sleep(50 * time.Minute)
+		require.Len(t, b.list(), 1)
+		time.Sleep(20 * time.Minute)
+		synctest.Wait()
+		require.Empty(t, b.list())
+		require.Len(t, deleted, 1)
+		require.Equal(t, "retention", deleted[0].By)
+		require.Equal(t, "age", deleted[0].Reason)
+		require.Equal(t, "live/cam", deleted[0].Info.Stream)
+	})
 }

@@ -75,8 +75,9 @@ type Recorder struct {
 	Signer *Signer
 
 	// Keep bounds what is kept. It is enforced every minute; that of Age not within
-	// an hour after the clock has jumped.
-	Keep Retention
+	// an hour after the clock has jumped. Audit is that of the Library which does so.
+	Keep  Retention
+	Audit func(ctx context.Context, d Deletion) error
 
 	mu        sync.Mutex
 	template  template

@@ -2,7 +2,9 @@ package record
 
 import (
 	"fmt"
+	"os"
 	"path"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -295,5 +297,35 @@ func TestAudioOnly(t *testing.T) {
 		list := b.list()
 		require.Len(t, list, 3)
 		require.InDelta(t, 2*sec, list[0].Duration, float64(30*time.Millisecond))
+	})
+}
+
+// What is recorded as HLS is written while a segment is made: memory has little of it.
+func TestHLSSegmentInTheMaking(t *testing.T) {
+	inBed(t, func(r *Recorder) { r.Format, r.Name = HLS, "a" }, func(t *testing.T, b *bed) {
+		p := &streamtest.Pattern{KeySize: 200_000, FrameSize: 20_000, KeyInterval: 50}
+		pub := b.open("live/cam", p.Tracks())
+		sent := int64(0)
+		require.NoError(t, streamtest.Feed(t.Context(), pub, until(func(yield func(*stream.Frame) bool) {
+			for f := range p.Frames(-1) {
+				sent += int64(len(f.Data))
+				if !yield(f) {
+					return
+				}
+			}
+		}, 1900*time.Millisecond), 1))
+		time.Sleep(sec)
+		synctest.Wait()
+		require.NoFileExists(t, filepath.Join(b.path, "a", "v0.m4s"))
+		files, err := filepath.Glob(filepath.Join(b.path, ".incoming", "*"))
+		require.NoError(t, err)
+		written := int64(0)
+		for _, f := range files {
+			info, err := os.Stat(f)
+			require.NoError(t, err)
+			written += info.Size()
+		}
+		require.Greater(t, written, sent*2/3)
+		require.NoError(t, pub.Close())
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"slices"
@@ -217,20 +218,46 @@ func writeManifest(ctx context.Context, s stream.Storage, signer *Signer, info *
 
 // store makes a file of what write writes.
 func store(ctx context.Context, s stream.Storage, name string, write func(io.Writer) error) (FileInfo, error) {
-	w, err := s.Create(ctx, name)
+	w, err := create(ctx, s, name)
 	if err != nil {
 		return FileInfo{}, err
 	}
 	defer w.Abort()
-	hash := sha256.New()
-	count := &counter{w: io.MultiWriter(w, hash)}
-	if err := write(count); err != nil {
+	if err := write(w); err != nil {
 		return FileInfo{}, fmt.Errorf("record: %w", err)
 	}
-	if err := w.Close(); err != nil {
+	return w.finish()
+}
+
+// A summed is a file that is being written, and what its FileInfo will say.
+type summed struct {
+	stream.StorageWriter // Close is finish's
+	name                 string
+	size                 int64
+	hash                 hash.Hash
+}
+
+func create(ctx context.Context, s stream.Storage, name string) (*summed, error) {
+	w, err := s.Create(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return &summed{StorageWriter: w, name: name, hash: sha256.New()}, nil
+}
+
+func (f *summed) Write(p []byte) (int, error) {
+	n, err := f.StorageWriter.Write(p)
+	f.size += int64(n)
+	f.hash.Write(p[:n]) // never fails
+	return n, err
+}
+
+// finish makes the file be there.
+func (f *summed) finish() (FileInfo, error) {
+	if err := f.Close(); err != nil {
 		return FileInfo{}, err
 	}
-	return FileInfo{Name: name, Size: count.n, SHA256: hash.Sum(nil)}, nil
+	return FileInfo{Name: f.name, Size: f.size, SHA256: f.hash.Sum(nil)}, nil
 }
 
 // sum describes a file that is there.

@@ -18,7 +18,7 @@ func (k Retention) bounds() bool { return k.Age > 0 || k.Bytes > 0 || k.Count > 
 func (r *Recorder) retain(ctx context.Context) {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
-	l := &Library{Storage: r.Storage, Log: r.Log}
+	l := &Library{Storage: r.Storage, Log: r.Log, Audit: r.Audit}
 	begun := time.Now()
 	var clock wallClock
 	for {

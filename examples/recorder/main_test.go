@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -30,12 +32,20 @@ func TestRun(t *testing.T) {
 	}()
 	storage := &record.Dir{Path: dir}
 	defer storage.Close()
-	time.Sleep(1500 * time.Millisecond) // of media
+	require.Eventually(t, func() bool { // some media is on the disk
+		drafts, _ := filepath.Glob(filepath.Join(dir, ".incoming", "*.draft"))
+		if len(drafts) != 1 {
+			return false
+		}
+		info, err := os.Stat(drafts[0])
+		return err == nil && info.Size() > 10_000
+	}, 30*time.Second, 20*time.Millisecond)
 	cancel()
 	require.NoError(t, <-ran)
 	require.Contains(t, <-text, "recorded  live/demo to demo.flv")
 	info, err := record.Verify(t.Context(), storage, "demo.flv")
 	require.NoError(t, err)
-	require.Greater(t, info.Duration, time.Second)
+	require.Greater(t, info.Duration, 300*time.Millisecond)
+	require.Equal(t, "live/demo", info.Stream)
 	require.Error(t, run(t.Context(), []string{"-format", "avi"}, io.Discard))
 }

@@ -4,6 +4,7 @@
 //	go run ./internal/bench fanout         one publisher, many players: nginx-rtmp and examples/mediaserver
 //	go run ./internal/bench turn           TURN clients and peers: coturn, pion/turn and examples/turnserver
 //	go run ./internal/bench srt            one SRT connection, and one stream to many players: srt-live-transmit and ours
+//	go run ./internal/bench webrtc         one WHIP publisher, many WHEP viewers: a forwarder on pion/webrtc and examples/mediaserver
 //	go run ./internal/bench fanout -h      its flags
 //	go run ./internal/bench fanout -short  seconds instead of minutes, to see that all is in place
 //
@@ -33,6 +34,7 @@ func commands() []command {
 		{"fanout", "CPU, memory and delay of one stream to many players", runFanout},
 		{"turn", "CPU, loss, delay and memory of a TURN relay", runTurn},
 		{"srt", "CPU of SRT, beside srt-live-transmit", runSRT},
+		{"webrtc", "CPU and memory of one stream to WHEP viewers: a forwarder on pion/webrtc and examples/mediaserver", runWebRTC},
 		{"players", "", runPlayers},
 		{"srtpipe", "", runSRTPipe},
 		{"turnload", "", runTurnLoad},

@@ -183,16 +183,23 @@ func (c *cmafPacker) part(n int, next time.Duration) {
 		Independent: slices.ContainsFunc(frames, isKey),
 		name:        name{r: c.r, kind: kindPart, number: number}.String(),
 	}
-	b := fmp4.AppendPart(nil, uint32(number)+1, fmp4.Run{Track: c.init.Track, Frames: frames, Next: next})
-	if c.cur.Key == nil {
-		p.data = b
-		c.append(b)
-	} else {
+	run := fmp4.Run{Track: c.init.Track, Frames: frames, Next: next}
+	switch {
+	case c.cur.Key != nil:
+		b := fmp4.AppendPart(nil, uint32(number)+1, run)
 		if c.p.cfg.Part > 0 {
 			p.data = newSealer(c.cur.Key, c.cur.Sequence).seal(b, true)
 			c.hold(len(p.data))
 		}
 		c.append(c.sealer.seal(b, false))
+	case c.p.cfg.OnData != nil: // nobody reads the part alone: the frames' own bytes do
+		c.append(fmp4.AppendPartHeader(nil, uint32(number)+1, run))
+		for _, f := range frames {
+			c.append(f.Data)
+		}
+	default:
+		p.data = fmp4.AppendPart(nil, uint32(number)+1, run)
+		c.append(p.data)
 	}
 	p.text = p.line(c.p.mediaPrefix())
 	c.cur.Parts = append(c.cur.Parts, p)
@@ -228,12 +235,6 @@ func (c *cmafPacker) gap(from, to time.Duration) {
 		c.cur.Parts = append(c.cur.Parts, p)
 		c.parts++
 	}
-}
-
-func (c *cmafPacker) append(b []byte) {
-	c.cur.data = append(c.cur.data, b)
-	c.cur.size += int64(len(b))
-	c.hold(len(b))
 }
 
 func (c *cmafPacker) end(next time.Duration, silent bool) {

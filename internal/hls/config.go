@@ -54,9 +54,10 @@ type Config struct {
 	// may keep the segment and its bytes. nil: nobody asks.
 	OnSegment func(*Segment)
 
-	// Forget frees the bytes of a segment when OnSegment has had it: nobody is
-	// to Open what is not kept elsewhere.
-	Forget bool
+	// OnData takes the bytes of segments as they are made, before OnSegment is
+	// told that the segment is complete, and may keep but not modify them: some are
+	// those of the frames. The Packager keeps none then, and nobody can Open any.
+	OnData func(s *Segment, data []byte)
 }
 
 // A TSMuxer turns frames into an MPEG transport stream; *mpegts.Muxer is one.

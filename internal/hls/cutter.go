@@ -46,7 +46,7 @@ func (p *Packager) SetTracks(tracks ...*stream.Track) { p.announced = tracks }
 // tracks, and of a second track of audio, are ignored. Further tracks of video are
 // packaged if they were announced, up to Video4 and as far as their key frames are
 // where those of the first are. It keeps f until its part is complete, and its
-// data is copied then.
+// data is copied then, or with OnData passed on.
 func (p *Packager) Add(f *stream.Frame) {
 	if x := p.extraOf(f); x != nil {
 		if !p.ended {

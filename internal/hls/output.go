@@ -211,12 +211,6 @@ func (o *output) complete(end time.Duration, silent bool) {
 	if o.p.cfg.OnSegment != nil {
 		o.p.cfg.OnSegment(s)
 	}
-	if n := len(o.segs); o.p.cfg.Forget && n > 0 && o.segs[n-1] == s {
-		o.p.bytes.Add(-s.held)
-		bare := s.Bare()
-		bare.held = 0
-		o.segs[n-1] = bare // which no snapshot shares yet
-	}
 }
 
 // trim takes segments out of the window, and drops those whose time is up: one
@@ -281,6 +275,17 @@ func (o *output) dropParts() {
 		o.segs = slices.Clone(o.segs)
 		o.segs[i] = &bare
 	}
+}
+
+// append takes bytes of the segment in the making.
+func (o *output) append(b []byte) {
+	o.cur.size += int64(len(b))
+	if o.p.cfg.OnData != nil {
+		o.p.cfg.OnData(o.cur, b)
+		return
+	}
+	o.cur.data = append(o.cur.data, b)
+	o.hold(len(b))
 }
 
 // hold accounts for bytes of the segment in the making.

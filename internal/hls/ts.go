@@ -167,9 +167,7 @@ func (t *tsPacker) flush(last bool) {
 		} else {
 			b = bytes.Clone(t.buf)
 		}
-		t.cur.data = append(t.cur.data, b)
-		t.cur.size += int64(len(b))
-		t.hold(len(b))
+		t.append(b)
 	}
 	t.buf = t.buf[:0]
 	if last {

@@ -109,11 +109,13 @@ type times struct {
 	base time.Duration
 	ring [512]moment // more than encoders hold back
 	n    int         // how many were added
+	lead time.Duration
 }
 
 type moment struct {
 	ticks         int64 // of 90 kHz, since base
 	pts           time.Duration
+	lead          time.Duration // of the newest key frame: how long before its PTS its DTS is
 	time          time.Time
 	discontinuity bool
 }
@@ -127,13 +129,17 @@ func (t *times) reset(base time.Duration) {
 func (t *times) add(f *stream.Frame) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.ring[t.n%len(t.ring)] = moment{stream.Ticks(f.PTS-t.base, 90000), f.PTS, f.Time, f.Discontinuity}
+	if f.Key {
+		t.lead = f.PTS - f.DTS
+	}
+	t.ring[t.n%len(t.ring)] = moment{stream.Ticks(f.PTS-t.base, 90000), f.PTS, t.lead, f.Time, f.Discontinuity}
 	t.n++
 }
 
 // restore gives a frame as ffmpeg has made it the times of the stream, exactly those
-// of the picture that it was made of.
-func (t *times) restore(f *stream.Frame) {
+// of the picture that it was made of. It returns that picture's lead, or 0 if it
+// cannot tell.
+func (t *times) restore(f *stream.Frame) (lead time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delay := f.PTS - f.DTS
@@ -142,11 +148,12 @@ func (t *times) restore(f *stream.Frame) {
 	for i := t.n - 1; i >= max(0, t.n-len(t.ring)); i-- {
 		m := &t.ring[i%len(t.ring)]
 		if d := m.ticks - ticks; d >= -1 && d <= 1 {
-			f.PTS, f.Time, f.Discontinuity = m.pts, m.time, m.discontinuity
+			f.PTS, f.Time, f.Discontinuity, lead = m.pts, m.time, m.discontinuity, m.lead
 			break
 		}
 	}
 	f.DTS = f.PTS - delay
+	return lead
 }
 
 // A tap puts what ffmpeg has made of one rendition into the stream.
@@ -156,6 +163,7 @@ type tap struct {
 	progress func()
 
 	tracks []*stream.Track // in force, by their first pointer
+	lead   time.Duration   // that the DTS of pictures gets beside the encoder's own
 	last   [256]time.Duration
 	begun  [256]bool
 }
@@ -184,7 +192,16 @@ func (t *tap) known(track *stream.Track) *stream.Track {
 func (t *tap) Write(f *stream.Frame) error {
 	t.progress()
 	f.Track = t.known(f.Track)
-	t.times.restore(f)
+	lead := t.times.restore(f)
+	if f.Track.Kind() == stream.Video {
+		// An encoder that does not reorder makes DTS and PTS the same. Where the
+		// source does, its key frames' DTS are earlier, and those here are to be
+		// the same: outputs cut by them.
+		if f.Key {
+			t.lead = max(0, lead-(f.PTS-f.DTS))
+		}
+		f.DTS -= t.lead
+	}
 	id := f.Track.ID
 	if t.begun[id] && f.DTS <= t.last[id] { // encoders begin with a DTS before the first PTS
 		f.DTS = t.last[id] + time.Microsecond

@@ -2,6 +2,8 @@ package transcode
 
 import (
 	"bytes"
+	"cmp"
+	"slices"
 	"testing"
 	"time"
 
@@ -76,6 +78,61 @@ func TestFeedTakes(t *testing.T) {
 	require.Nil(t, in.audio, "not in MPEG-TS")
 	_, err = newFeed(&stream.Track{ID: 1, Codec: stream.PCMA}, nil, 0)
 	require.ErrorIs(t, err, stream.ErrUnsupported)
+}
+
+// Pictures of an encoder that does not reorder have, at key frames, the DTS of a
+// source that does: outputs cut all renditions there.
+func TestTapLead(t *testing.T) {
+	var hub stream.Hub
+	defer hub.Close()
+	pub, err := hub.Publish(t.Context(), "live/a", &stream.PublishOptions{Jitter: stream.JitterOff})
+	require.NoError(t, err)
+	sub, err := hub.Subscribe(t.Context(), "live/a", nil)
+	require.NoError(t, err)
+	p := &streamtest.Pattern{BFrames: 2, NoAudio: true, Start: time.Hour}
+	tap := &tap{out: pub, times: &times{}, progress: func() {}}
+	require.NoError(t, tap.SetTracks(p.Tracks()...))
+	var shown []*stream.Frame
+	for f := range p.Frames(100) {
+		if len(shown) == 0 {
+			tap.times.reset(f.DTS)
+		}
+		tap.times.add(f)
+		shown = append(shown, f)
+	}
+	keys := make(map[time.Duration]time.Duration) // DTS by PTS
+	slices.SortFunc(shown, func(a, b *stream.Frame) int { return cmp.Compare(a.PTS, b.PTS) })
+	for _, f := range shown {
+		if f.Key {
+			keys[f.PTS] = f.DTS
+			require.Less(t, f.DTS, f.PTS)
+		}
+		at := f.PTS - tap.times.base + offset
+		require.NoError(t, tap.Write(&stream.Frame{Track: f.Track, Key: f.Key, DTS: at, PTS: at, Data: []byte{1}}))
+	}
+	require.GreaterOrEqual(t, len(keys), 2)
+	var got []*stream.Frame
+	var frames [32]*stream.Frame
+	for {
+		n, err := sub.TryRead(frames[:])
+		require.NoError(t, err)
+		if n == 0 {
+			break
+		}
+		got = append(got, frames[:n]...)
+	}
+	require.NotEmpty(t, got)
+	last := time.Duration(0)
+	for _, f := range got {
+		if f.Key {
+			require.Equal(t, keys[f.PTS], f.DTS)
+			delete(keys, f.PTS)
+		}
+		require.LessOrEqual(t, f.DTS, f.PTS)
+		require.Greater(t, f.DTS, last)
+		last = f.DTS
+	}
+	require.Empty(t, keys)
 }
 
 // A restarted encoder begins with a DTS that lies before what was written last.

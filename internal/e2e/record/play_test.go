@@ -95,11 +95,12 @@ func TestRecord(t *testing.T) {
 				source := peer.Observe(t, time.Minute, lab.Clip(t, clip)).Offsets()
 				require.InDelta(t, source[len(source)/2], offsets[len(offsets)/2], float64(5*time.Millisecond))
 
+				places := 10
 				if format == "hls" {
-					return // Chromium seeks in it below
+					places = 0 // ffmpeg 5.1 seeks in no fragmented HLS, its own included: Chromium does, below
 				}
-				for i := range 10 {
-					at := float64(clip.Seconds) * float64(i) / 10
+				for i := range places {
+					at := float64(clip.Seconds) * float64(i) / float64(places)
 					seek := peer.Probe(t, 20*time.Second, "-read_intervals", fmt.Sprintf("%.2f%%+#40", at), "-select_streams", "v", file)
 					require.NotEmpty(t, seek.Video, "at %.2f", at)
 					require.InDelta(t, at, seek.Video[0].PTS.Seconds(), 2.1, "a key frame every 2 s")
