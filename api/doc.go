@@ -1,6 +1,6 @@
 // Package api joins the parts of a control plane into one http.Handler: REST and
-// events of the media (api/mediaapi), of recordings (api/recordapi) and of TURN
-// (api/turnapi), SRS's routes (api/srsapi), metrics (api/mediaprom, api/prom) and health. Who may call is an
+// events of the media (api/mediaapi), of recordings (api/recordapi), of relays
+// (api/relayapi) and of TURN (api/turnapi), SRS's routes (api/srsapi), metrics (api/mediaprom, api/prom) and health. Who may call is an
 // access.Gate's to say (api/access).
 //
 //	gate := &access.Gate{Auth: access.Tokens{token}, Log: log}

@@ -17,12 +17,14 @@ import (
 type Handler struct {
 	Media   http.Handler // /api/v2/: a *mediaapi.Handler
 	Record  http.Handler // /api/v2/recordings, recorders and clips: a *recordapi.Handler
+	Relay   http.Handler // /api/v2/relays: a *relayapi.Handler
 	TURN    http.Handler // /api/v2/turn/, which is cut off: a *turnapi.Handler
 	SRS     http.Handler // /api/v1/: a *srsapi.Handler
 	Metrics http.Handler // /metrics; put an access.Gate before it
+	Console http.Handler // /console/, which is cut off: console.Handler()
 
-	// Gate stands before /api/openapi.json, the document of what Media, Record
-	// and TURN serve. nil: only this machine is let in.
+	// Gate stands before /api/openapi.json, the document of what Media, Record,
+	// Relay and TURN serve. nil: only this machine is let in.
 	Gate *access.Gate
 
 	// Ready says what the server still waits for, or that it drains, for
@@ -43,7 +45,22 @@ func Serves(path string) bool {
 	case "/api/", "/api/v1", "/api/openapi.json", "/metrics", "/healthz", "/readyz":
 		return true
 	}
-	return strings.HasPrefix(path, "/api/v1/") || strings.HasPrefix(path, "/api/v2/")
+	return strings.HasPrefix(path, "/api/v1/") || strings.HasPrefix(path, "/api/v2/") || ofConsole(path)
+}
+
+// ofConsole reports whether a path is the console's or one of its files', and
+// not a stream's of an app "console".
+func ofConsole(path string) bool {
+	rest, ok := strings.CutPrefix(path, "/console")
+	if !ok || rest != "" && rest[0] != '/' {
+		return false
+	}
+	_, ext, _ := strings.Cut(rest, ".")
+	switch ext {
+	case "", "html", "js", "css", "svg":
+		return true
+	}
+	return false
 }
 
 // ServeHTTP answers one request. /healthz and /readyz are open to everybody,
@@ -62,6 +79,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	case path == "/metrics":
 		next = h.Metrics
+	case path == "/console" && h.Console != nil:
+		// As a relative one it holds below a prefix that a proxy cuts off too.
+		w.Header().Set("Location", "console/")
+		w.WriteHeader(http.StatusMovedPermanently)
+		return
+	case strings.HasPrefix(path, "/console/"):
+		if h.Console != nil {
+			next = http.StripPrefix("/console", h.Console)
+		}
 	case strings.HasPrefix(path, "/api/v2/turn/"):
 		if h.TURN != nil {
 			next = http.StripPrefix("/api/v2/turn", h.TURN)
@@ -71,6 +97,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		next = &h.docs
 	case under(path, "/api/v2/recordings"), under(path, "/api/v2/recorders"), path == "/api/v2/clips":
 		next = h.Record
+	case path == "/api/v2/relays":
+		next = h.Relay
 	case strings.HasPrefix(path, "/api/v2/"):
 		next = h.Media
 	case path == "/api/", path == "/api/v1", strings.HasPrefix(path, "/api/v1/"):
@@ -95,7 +123,7 @@ func (h *Handler) document() {
 	for _, p := range []struct {
 		prefix string
 		part   http.Handler
-	}{{"", h.Media}, {"", h.Record}, {"/api/v2/turn", h.TURN}} {
+	}{{"", h.Media}, {"", h.Record}, {"", h.Relay}, {"/api/v2/turn", h.TURN}} {
 		if d, ok := p.part.(interface{ OpenAPI() []byte }); ok {
 			parts = append(parts, rest.Part{Prefix: p.prefix, Text: d.OpenAPI()})
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/runnel-media/runnel/api"
 	"github.com/runnel-media/runnel/api/access"
+	"github.com/runnel-media/runnel/api/console"
 	"github.com/runnel-media/runnel/api/internal/resttest"
 	"github.com/runnel-media/runnel/api/mediaapi"
 	"github.com/runnel-media/runnel/api/mediaprom"
@@ -53,7 +54,15 @@ func TestJoined(t *testing.T) {
 		SRS:     &srsapi.Handler{Hub: hub, Gate: gate},
 		Metrics: gate.Guard(access.Viewer, (&mediaprom.Media{Hub: hub}).Handler()),
 		Ready:   func(context.Context) error { return down },
+		Console: console.Handler(),
 	}
+	for _, target := range []string{"/console/", "/console/app.js"} {
+		require.True(t, api.Serves(target))
+		require.Equal(t, 200, ask(h, "GET", target, "").Code, "the page is open, what it asks for is not")
+	}
+	w := ask(h, "GET", "/console", "")
+	require.Equal(t, 301, w.Code)
+	require.Equal(t, "console/", w.Header().Get("Location"))
 	for target, want := range map[string]string{
 		"/api/v2/streams":    `"streams":[]`,
 		"/api/v2/turn/stats": `{`,
@@ -82,13 +91,13 @@ func TestJoined(t *testing.T) {
 	down = nil
 	require.Equal(t, 200, ask(h, "GET", "/readyz", "").Code)
 	require.Equal(t, 405, ask(h, "POST", "/healthz", "").Code)
-	for _, target := range []string{"/apis", "/api", "/api/cam.flv", "/metrics/cam.flv", "/"} {
+	for _, target := range []string{"/apis", "/api", "/api/cam.flv", "/metrics/cam.flv", "/", "/consoles", "/console/cam.flv", "/console/cam/_hls/v.m3u8"} {
 		require.False(t, api.Serves(target), target)
 	}
 }
 
 func TestNothing(t *testing.T) {
-	for _, target := range []string{"/api/v2/streams", "/api/v2/turn/stats", "/api/v2/recordings/x", "/api/v2/clips", "/api/v1/versions", "/metrics", "/api/openapi.json"} {
+	for _, target := range []string{"/api/v2/streams", "/api/v2/turn/stats", "/api/v2/recordings/x", "/api/v2/clips", "/api/v1/versions", "/metrics", "/api/openapi.json", "/console", "/console/"} {
 		require.Equal(t, 404, ask(&api.Handler{}, "GET", target, "").Code, target)
 	}
 	require.Equal(t, 200, ask(&api.Handler{}, "GET", "/readyz", "").Code)

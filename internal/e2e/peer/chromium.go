@@ -20,11 +20,19 @@ import (
 // test that started it.
 type Browser struct{ ctx context.Context }
 
-// StartBrowser starts Chromium.
-func StartBrowser(t testing.TB) *Browser {
+// StartBrowser starts Chromium, with more switches as "name" or "name=value".
+func StartBrowser(t testing.TB, switches ...string) *Browser {
 	t.Helper()
 	var started *exec.Cmd
-	alloc, end := chromedp.NewExecAllocator(context.Background(),
+	var more []chromedp.ExecAllocatorOption
+	for _, s := range switches {
+		if name, value, ok := strings.Cut(s, "="); ok {
+			more = append(more, chromedp.Flag(name, value))
+		} else {
+			more = append(more, chromedp.Flag(name, true))
+		}
+	}
+	alloc, end := chromedp.NewExecAllocator(context.Background(), append(more,
 		chromedp.ExecPath(Need(t, "chromium")),
 		chromedp.Headless,
 		chromedp.NoSandbox,
@@ -44,7 +52,7 @@ func StartBrowser(t testing.TB) *Browser {
 			ownGroup(cmd)
 			started = cmd
 		}),
-	)
+	)...)
 	ctx, cancel := chromedp.NewContext(alloc)
 	t.Cleanup(func() {
 		cancel()
@@ -174,6 +182,24 @@ func (p *Page) WaitPlayback(t testing.TB, selector string, timeout time.Duration
 			t.Fatalf("%s did not get there within %v: %+v", selector, timeout, s)
 		}
 	}
+}
+
+// Resize makes the page as large as on such a screen, in CSS pixels; a touch
+// screen if that is narrow.
+func (p *Page) Resize(t testing.TB, width, height int64) {
+	t.Helper()
+	if width < 600 {
+		run(t, p, chromedp.EmulateViewport(width, height, chromedp.EmulateMobile, chromedp.EmulateTouch))
+		return
+	}
+	run(t, p, chromedp.EmulateViewport(width, height))
+}
+
+// Press presses keys one after another, as a keyboard does: "\t" is Tab, "\r"
+// Enter.
+func (p *Page) Press(t testing.TB, keys string) {
+	t.Helper()
+	run(t, p, chromedp.KeyEvent(keys))
 }
 
 // Screenshot takes a picture of the page and keeps it as a PNG file where

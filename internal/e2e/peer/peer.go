@@ -3,10 +3,12 @@
 package peer
 
 import (
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -77,12 +79,24 @@ func Listen(t testing.TB) net.Listener {
 	return l
 }
 
-// FreeAddr returns a loopback address that nobody listened on a moment ago,
-// for programs that open their own listener.
+// FreeAddr returns a loopback address that nobody used a moment ago, by TCP or
+// UDP, for programs that open their own listener. Its port is not one that the
+// system gives to connections meanwhile, which are above.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	for range 100 {
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(12_000+rand.IntN(20_000)))
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
+		pc, err := net.ListenPacket("udp", addr)
+		l.Close()
+		if err == nil {
+			pc.Close()
+			return addr
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }
