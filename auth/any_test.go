@@ -39,3 +39,16 @@ func TestAny(t *testing.T) {
 		})
 	}
 }
+
+// TestAnySaysWhy: the reason of a refusal is that of the first that has one,
+// and not the policy of one of several.
+func TestAnySaysWhy(t *testing.T) {
+	wrong := auth.Func(func(context.Context, *auth.Request) (*auth.Grant, error) {
+		return nil, fmt.Errorf("%w: wrong password", auth.ErrDenied)
+	})
+	policy := auth.Func(func(context.Context, *auth.Request) (*auth.Grant, error) { return nil, auth.ErrPolicy })
+	_, err := auth.Any(nil, policy, wrong, nil).Authorize(t.Context(), &auth.Request{})
+	require.ErrorContains(t, err, "wrong password")
+	_, err = auth.Any(policy, nil).Authorize(t.Context(), &auth.Request{})
+	require.Equal(t, auth.ErrDenied, err)
+}

@@ -209,6 +209,16 @@ func TestCredentials(t *testing.T) {
 	}
 	require.NotContains(t, log.String(), secret)
 	require.Contains(t, log.String(), "status=401")
+
+	for scheme, r := range map[string]*http.Request{
+		`Basic realm="runnel"`:  request("GET", "http://x/", "127.0.0.1:5", "User-Agent", "curl/8"),
+		`Bearer realm="runnel"`: request("GET", "http://x/", "127.0.0.1:5", "User-Agent", "Mozilla/5.0"),
+	} {
+		w := httptest.NewRecorder()
+		_, no := basic.Admit(w, r, Admin)
+		require.Equal(t, 401, no.Status)
+		require.Equal(t, scheme, w.Header().Get("WWW-Authenticate"), "a browser is not to ask its user")
+	}
 }
 
 // TestThrottle: after some wrong tokens a source has to wait, even with the

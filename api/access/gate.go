@@ -14,6 +14,7 @@ import (
 	"github.com/runnel-media/runnel/auth"
 	"github.com/runnel-media/runnel/auth/audit"
 	"github.com/runnel-media/runnel/internal/attempts"
+	"github.com/runnel-media/runnel/internal/httpauth"
 )
 
 // A Gate lets requests in. Its fields must not change once it is in use; its
@@ -29,7 +30,7 @@ type Gate struct {
 	// Without it they must come by TLS.
 	Insecure bool
 	// Basic takes HTTP basic authentication as well, its password as the
-	// token.
+	// token. Browsers are not told so, or they would ask for one.
 	Basic bool
 	// Origins are the web origins, as "https://console.example.org", whose
 	// pages may call. None: CORS is off.
@@ -169,7 +170,7 @@ func (g *Gate) identify(w http.ResponseWriter, r *http.Request) (*Caller, *Refus
 			g.wrong.Add(from.Addr(), attemptsTime)
 		}
 		challenge := "Bearer"
-		if g.Basic {
+		if g.Basic && !httpauth.Browser(r) {
 			challenge = "Basic"
 		}
 		w.Header().Set("WWW-Authenticate", challenge+` realm="runnel"`)

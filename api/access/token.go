@@ -39,6 +39,12 @@ func (r Role) String() string {
 // MarshalText returns what String returns.
 func (r Role) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
+// UnmarshalText reads what MarshalText returns of the three roles.
+func (r *Role) UnmarshalText(b []byte) (err error) {
+	*r, err = ParseRole(string(b))
+	return err
+}
+
 // ParseRole reads the name of a role.
 func ParseRole(s string) (Role, error) {
 	for r := Viewer; r <= Admin; r++ {

@@ -28,9 +28,13 @@ type eventInfo struct {
 	Session     *sessionInfo `json:"session,omitempty"`
 	StreamStats *endedStream `json:"stats,omitempty"`
 	Title       string       `json:"title,omitempty"`    // of a declaration
-	File        string       `json:"file,omitempty"`     // of a recording
+	File        string       `json:"file,omitempty"`     // of a recording, or a segment of HLS
 	Size        int64        `json:"size,omitempty"`     // of it, in bytes
 	Duration    float64      `json:"duration,omitempty"` // of it, in seconds
+	Playlist    string       `json:"playlist,omitempty"` // that has the segment
+	Sequence    *uint64      `json:"sequence,omitempty"` // of the segment in it
+	Codec       string       `json:"codec,omitempty"`    // of sound
+	Wanted      string       `json:"wanted,omitempty"`   // the codec that it cannot be had in
 	Reason      string       `json:"reason,omitempty"`
 	Lost        int          `json:"count,omitempty"`
 }
@@ -49,7 +53,8 @@ const eventsLost = "events_lost"
 // eventKinds are the names of the hub's events.
 var eventKinds = []string{
 	"stream_started", "publisher_changed", "tracks_changed", "renditions_changed", "stream_ended", "session_opened", "session_closed",
-	"stream_declared", "stream_undeclared", "recording_started", "recording_ended", "storage_failed", eventsLost,
+	"stream_declared", "stream_undeclared", "recording_started", "recording_ended", "storage_failed",
+	"segment_stored", "sound_missing", eventsLost,
 }
 
 // describeEvent returns the name of an event, "" if it has none, and what it
@@ -90,6 +95,12 @@ func describeEvent(e stream.Event) (kind string, info eventInfo) {
 		}
 	case stream.StorageFailed:
 		return "storage_failed", eventInfo{Time: e.Time, Stream: e.Stream, File: e.Name, Reason: reason(e.Err)}
+	case stream.SegmentStored:
+		return "segment_stored", eventInfo{
+			Time: e.Time, Stream: e.Stream, File: e.Name, Playlist: e.Playlist, Sequence: &e.Sequence, Duration: e.Duration.Seconds(),
+		}
+	case stream.SoundMissing:
+		return "sound_missing", eventInfo{Time: e.Time, Stream: e.Stream, Codec: e.Codec.String(), Wanted: e.Wanted.String()}
 	case stream.EventsLost:
 		return eventsLost, eventInfo{Lost: e.Count}
 	}

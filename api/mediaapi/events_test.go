@@ -231,3 +231,25 @@ func TestEventsRevoked(t *testing.T) {
 		resp.Body.Close()
 	})
 }
+
+// TestEventsOfMedia: stored segments and sound that is missing are told too.
+func TestEventsOfMedia(t *testing.T) {
+	hub := &stream.Hub{}
+	defer hub.Close()
+	_, client := serve(t, newHandler(hub))
+	r, err := client.Get("http://localhost/api/v2/events?type=segment_stored,sound_missing")
+	require.NoError(t, err)
+	defer r.Body.Close()
+	lines := bufio.NewReader(r.Body)
+	_, err = lines.ReadString('\n')
+	require.NoError(t, err)
+	hub.ReportSegment(stream.SegmentStored{Time: time.Now(), Stream: "live/cam", Name: "live/cam/v0.m4s", Playlist: "live/cam/video.m3u8", Duration: 2 * time.Second})
+	hub.ReportSoundMissing(stream.SoundMissing{Stream: "live/cam", Codec: stream.AAC, Wanted: stream.Opus})
+	kind, data := next(t, lines)
+	require.Equal(t, "segment_stored", kind)
+	require.Equal(t, []any{"live/cam", "live/cam/v0.m4s", "live/cam/video.m3u8", 0., 2.},
+		[]any{data["stream"], data["file"], data["playlist"], data["sequence"], data["duration"]})
+	kind, data = next(t, lines)
+	require.Equal(t, "sound_missing", kind)
+	require.Equal(t, []any{stream.AAC.String(), stream.Opus.String()}, []any{data["codec"], data["wanted"]})
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/runnel-media/runnel/api/access"
 	"github.com/runnel-media/runnel/api/internal/rest"
 	"github.com/runnel-media/runnel/api/tokens"
+	"github.com/runnel-media/runnel/api/users"
 	"github.com/runnel-media/runnel/auth/limit"
 	"github.com/runnel-media/runnel/stream"
 )
@@ -30,6 +31,10 @@ type Handler struct {
 	MaxDeclarations int           // streams that may be declared; 0: 10000
 	Declarations    Declarations  // keeps them; nil: they are forgotten with the process
 	Tokens          *tokens.Store // that the Gate takes; nil: 404
+	Users           *users.Store  // that the authorizers of media, and the Gate, take; nil: none can be added
+	// FixedUsers lists users who are not the API's to change, as those in a file.
+	// nil: there are none. It may be called from many goroutines at once.
+	FixedUsers func() []users.User
 
 	// Snapshot makes a JPEG of what a live stream shows. stream.ErrNotFound and
 	// stream.ErrUnsupported are answers, other errors are for the log. nil: 404.
@@ -45,7 +50,7 @@ type Handler struct {
 	closing   sync.Once
 	closed    chan struct{}
 	following atomic.Int64
-	changing  sync.Mutex    // declarations, limits and settings: one change at a time
+	changing  sync.Mutex    // declarations, limits, settings, users: one change at a time
 	bodyTime  time.Duration // 0: 10 s; for tests
 	pingEvery time.Duration // 0: 15 s; for tests
 }
@@ -89,6 +94,11 @@ func (h *Handler) routes() []rest.Route {
 		{Method: "DELETE", Path: "/api/v2/tokens", Need: access.Admin, Serve: h.revokeTokens},
 		{Method: "GET", Path: "/api/v2/tokens/{id}", Need: access.Admin, Serve: h.getToken},
 		{Method: "DELETE", Path: "/api/v2/tokens/{id}", Need: access.Admin, Serve: h.revokeToken},
+		{Method: "GET", Path: "/api/v2/users", Need: access.Admin, Serve: h.listUsers},
+		{Method: "POST", Path: "/api/v2/users", Need: access.Admin, Serve: h.addUser},
+		{Method: "GET", Path: "/api/v2/users/{user}", Need: access.Admin, Serve: h.getUser},
+		{Method: "PATCH", Path: "/api/v2/users/{user}", Need: access.Admin, Serve: h.patchUser},
+		{Method: "DELETE", Path: "/api/v2/users/{user}", Need: access.Admin, Serve: h.deleteUser},
 		{Method: "GET", Path: "/api/v2/me", Need: access.Viewer, Serve: h.getMe},
 		{Method: "GET", Path: "/api/openapi.json", Need: access.Viewer, Serve: h.getOpenAPI},
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/runnel-media/runnel/api/access"
 	"github.com/runnel-media/runnel/api/tokens"
+	"github.com/runnel-media/runnel/api/users"
 	"github.com/runnel-media/runnel/auth"
 	"github.com/runnel-media/runnel/auth/limit"
 	"github.com/runnel-media/runnel/stream"
@@ -143,4 +144,60 @@ func TestConfig(t *testing.T) {
 	}
 	refused(t, ask(h, "PATCH", route, `{"level": 1}`, "If-Match", `"x"`), 412)
 	require.Equal(t, 2, level)
+}
+
+// TestUsers: a user is made, changed and deleted, its password never shown; those
+// of the configuration are there and stay as they are.
+func TestUsers(t *testing.T) {
+	const route, one = "/api/v2/users", "/api/v2/users/{user}"
+	hub := &stream.Hub{}
+	defer hub.Close()
+	h := newHandler(hub)
+	for _, method := range []string{"GET", "POST", "PATCH", "DELETE"} {
+		path := route
+		if method == "PATCH" || method == "DELETE" {
+			path += "/ann"
+		}
+		refused(t, ask(h, method, path, "{}"), 404)
+	}
+	store := &users.Store{Max: 2}
+	var log bytes.Buffer
+	h = newHandler(hub)
+	h.Users, h.Gate = store, &access.Gate{Log: slog.New(slog.NewTextHandler(&log, nil))}
+	h.FixedUsers = func() []users.User { return []users.User{{Name: "bob", Grants: users.Grants{Role: access.Viewer}}} }
+
+	v := do(t, h, "POST", route, route, `{"name": "ann", "password": "correct horse", "publish": ["live/{user}"], "role": "operator"}`, 201)
+	require.Equal(t, "ann", v["name"])
+	require.NotContains(t, v, "password")
+	for body, status := range map[string]int{
+		`{"name": "ann", "password": "correct horse"}`: 409, `{"name": "bob", "password": "correct horse"}`: 409,
+		`{"name": "a/b", "password": "correct horse"}`: 422, `{"name": "eve", "password": "short"}`: 422,
+		`{"name": "eve", "password": "correct horse", "role": "root"}`: 400, `{"name": "eve", "pass": "x"}`: 400,
+		`{"name": "eve", "password": "correct horse", "sessions": -1}`: 422,
+	} {
+		refused(t, ask(h, "POST", route, body), status)
+	}
+	list := get(t, h, route, route)
+	require.Equal(t, []string{"ann", "bob"}, names(list, "users", "name"))
+	require.Equal(t, []string{"bob"}, names(get(t, h, route, route+"?after=ann"), "users", "name"))
+
+	tag := ask(h, "GET", route+"/ann", "").Header().Get("ETag")
+	v = do(t, h, "PATCH", one, route+"/ann", `{"password": "another horse", "role": null, "sessions": 3}`, 200, "If-Match", tag)
+	require.NotContains(t, v, "role")
+	require.EqualValues(t, 3, v["sessions"])
+	require.Equal(t, []any{"live/{user}"}, v["publish"], "what is not named stays")
+	refused(t, ask(h, "PATCH", route+"/ann", `{"sessions": 4}`, "If-Match", tag), 412)
+	refused(t, ask(h, "PATCH", route+"/ann", `{"name": "eve"}`), 422)
+	refused(t, ask(h, "PATCH", route+"/bob", `{"sessions": 4}`), 409)
+	_, err := store.Authorize(t.Context(), &auth.Request{Action: auth.Publish, Stream: "live/ann", User: "ann", Password: "another horse"})
+	require.NoError(t, err)
+
+	refused(t, ask(h, "DELETE", route+"/bob", ""), 409)
+	do(t, h, "DELETE", one, route+"/ann", "", 204)
+	refused(t, ask(h, "GET", route+"/ann", ""), 404)
+	store.Max = 1
+	do(t, h, "POST", route, route, `{"name": "ann", "password": "correct horse"}`, 201)
+	refused(t, ask(h, "POST", route, `{"name": "eve", "password": "correct horse"}`), 507)
+	require.NotContains(t, log.String(), "horse")
+	require.Contains(t, log.String(), "user=ann as=operator")
 }

@@ -110,6 +110,14 @@ func TestRecord(t *testing.T) {
 	require.Equal(t, []any{map[string]any{"stream": "live/cam", "recording": false}}, ask(t, h, "GET", "/api/v2/recorders", "/api/v2/recorders", "", 200)["recorders"])
 	require.Equal(t, true, ask(t, h, "PUT", switches, "/api/v2/recorders/live/cam", `{"recording": true}`, 200)["recording"])
 	require.Equal(t, true, ask(t, h, "GET", switches, "/api/v2/recorders/live/cam", "", 200)["recording"])
+	var file map[string]any
+	require.Eventually(t, func() bool {
+		now := ask(t, h, "GET", "/api/v2/recorders", "/api/v2/recorders", "", 200)["recorders"].([]any)[0].(map[string]any)
+		require.Equal(t, true, now["recording"])
+		file, _ = now["file"].(map[string]any)
+		return file != nil && file["size"].(float64) > 0
+	}, live, time.Millisecond)
+	require.Contains(t, file["name"], "live/cam-")
 	<-began
 	ask(t, h, "PUT", switches, "/api/v2/recorders/live/cam", `{"stream": "live/cam", "recording": false}`, 200)
 	for body, status := range map[string]int{`{}`: 422, `{"recording": 1}`: 400, `{"recording": true, "stream": "live/x"}`: 422, `{"recording": true}`: 412} {

@@ -12,10 +12,31 @@ import (
 	"github.com/runnel-media/runnel/stream"
 )
 
-// A recorder says whether a stream is being recorded.
+// A recorder says whether a stream is recorded, as soon as it is live, and what
+// there is of it.
 type recorder struct {
-	Stream    string `json:"stream"`
-	Recording bool   `json:"recording"`
+	Stream    string   `json:"stream"`
+	Recording bool     `json:"recording"`
+	File      *written `json:"file,omitempty"` // in lists: what ETags are made of does not grow by itself
+}
+
+// A written file is one that is not complete.
+type written struct {
+	Name     string    `json:"name"`
+	Start    time.Time `json:"start"`    // wall clock of its first frame
+	Duration float64   `json:"duration"` // seconds so far
+	Size     int64     `json:"size"`     // bytes so far
+}
+
+// files are those that are being written, by stream.
+func (h *Handler) files() map[string]*written {
+	files := make(map[string]*written)
+	for _, a := range h.Recorder.Active() {
+		if a.Name != "" {
+			files[a.Stream] = &written{a.Name, a.Start, a.Duration.Seconds(), a.Size}
+		}
+	}
+	return files
 }
 
 type recorderList struct {
@@ -38,8 +59,9 @@ func (h *Handler) listRecorders(c *rest.Call) {
 		return
 	}
 	var all []recorder
+	files := h.files()
 	for s := range hub.Streams() {
-		all = append(all, recorder{s.Name(), h.Recorder.Recording(s.Name())})
+		all = append(all, recorder{s.Name(), h.Recorder.Recording(s.Name()), files[s.Name()]})
 	}
 	slices.SortFunc(all, func(a, b recorder) int { return strings.Compare(a.Stream, b.Stream) })
 	page, next := rest.Page(all, func(r recorder) string { return r.Stream }, q.Get("after"), limit)
@@ -51,7 +73,7 @@ func (h *Handler) getRecorder(c *rest.Call) {
 		return
 	}
 	name := c.R.PathValue("name")
-	c.Answer(recorder{name, h.Recorder.Recording(name)})
+	c.Answer(recorder{Stream: name, Recording: h.Recorder.Recording(name)})
 }
 
 // putRecorder starts or stops. A stream that is not live is recorded when it
@@ -72,7 +94,7 @@ func (h *Handler) putRecorder(c *rest.Call) {
 		c.Refuse(http.StatusUnprocessableEntity, "recording is true or false, of the path's stream")
 		return
 	}
-	if !c.Unchanged(recorder{name, h.Recorder.Recording(name)}) {
+	if !c.Unchanged(recorder{Stream: name, Recording: h.Recorder.Recording(name)}) {
 		return
 	}
 	do := h.Recorder.Stop
@@ -89,7 +111,7 @@ func (h *Handler) putRecorder(c *rest.Call) {
 		return
 	}
 	c.More = []any{"recording", *body.Recording}
-	c.Answer(recorder{name, *body.Recording})
+	c.Answer(recorder{Stream: name, Recording: *body.Recording})
 }
 
 // maxClip bounds what a clip may ask for.

@@ -31,7 +31,7 @@ func (l *Limiter) tryConnect(a netip.Addr, p *Policy, now time.Time) (error, *Tr
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.source(a, now)
-	bound := s != nil && !p.exempt(a)
+	bound := s != nil && !l.exempt(p, a)
 	refuse := func(r Reason) (error, *Trip) {
 		l.forget(a, s, now)
 		return l.trip(Trip{Reason: r, Addr: a}, now)

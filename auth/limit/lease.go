@@ -70,7 +70,7 @@ func (l *Limiter) Enter(p Peer) (*Lease, error) {
 	l.serial++
 	le := &Lease{limiter: l, peer: p, serial: l.serial, asked: now}
 	l.all.sessions++
-	if !policy.exempt(p.Addr) {
+	if !l.exempt(policy, p.Addr) {
 		if le.addr = l.source(p.Addr, now); le.addr != nil {
 			le.addr.sessions++
 		}
@@ -87,7 +87,7 @@ func (l *Limiter) full(p *Peer, policy *Policy) Reason {
 	}
 	reached := func(bound, n int) bool { return bound > 0 && n >= bound }
 	switch {
-	case reached(policy.SessionsPerAddr, l.sessionsOf(p.Addr)) && !policy.exempt(p.Addr):
+	case reached(policy.SessionsPerAddr, l.sessionsOf(p.Addr)) && !l.exempt(policy, p.Addr):
 		return SessionsPerAddr
 	case p.User != "" && reached(perUser, sessions(l.users[p.User])):
 		return SessionsPerUser

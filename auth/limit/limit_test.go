@@ -430,3 +430,28 @@ func BenchmarkConnect(b *testing.B) {
 		l.disconnect(a)
 	}
 }
+
+// TestAlwaysExempt: what a host exempts stays so, whatever the Policy.
+func TestAlwaysExempt(t *testing.T) {
+	l := &Limiter{Exempt: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+	for range 2 {
+		l.SetPolicy(&Policy{ConnsPerAddr: 1})
+		for range 3 {
+			_, err := l.Connect(netip.MustParseAddr("::ffff:10.0.0.1"))
+			require.NoError(t, err)
+		}
+	}
+	_, err := l.Connect(netip.MustParseAddr("192.0.2.1"))
+	require.NoError(t, err)
+	_, err = l.Connect(netip.MustParseAddr("192.0.2.1"))
+	require.ErrorIs(t, err, ErrReached)
+	l.SetPolicy(&Policy{SessionsPerAddr: 1})
+	for range 3 {
+		_, err := l.Enter(Peer{Addr: netip.MustParseAddr("10.0.0.1")})
+		require.NoError(t, err)
+	}
+	_, err = l.Enter(Peer{Addr: netip.MustParseAddr("192.0.2.1")})
+	require.NoError(t, err)
+	_, err = l.Enter(Peer{Addr: netip.MustParseAddr("192.0.2.1")})
+	require.ErrorIs(t, err, ErrReached)
+}

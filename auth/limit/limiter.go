@@ -20,6 +20,10 @@ type Limiter struct {
 	// first use.
 	Tripped func(Trip)
 
+	// Exempt are addresses like those of Policy.Exempt, whatever the Policy: the
+	// proxies that a host knows of. Set it before first use.
+	Exempt []netip.Prefix
+
 	policy atomic.Pointer[Policy]
 
 	mu       sync.Mutex

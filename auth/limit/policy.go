@@ -44,8 +44,13 @@ type Policy struct {
 	Reauthorize time.Duration
 }
 
-func (p *Policy) exempt(a netip.Addr) bool {
-	for _, e := range p.Exempt {
+// exempt reports whether the bounds by address do not hold for a.
+func (l *Limiter) exempt(p *Policy, a netip.Addr) bool {
+	return within(l.Exempt, a) || within(p.Exempt, a)
+}
+
+func within(list []netip.Prefix, a netip.Addr) bool {
+	for _, e := range list {
 		if bits := e.Bits() - 96; e.Addr().Is4In6() && bits >= 0 {
 			e = netip.PrefixFrom(e.Addr().Unmap(), bits)
 		}

@@ -70,9 +70,20 @@ func Refuse(w http.ResponseWriter, r *http.Request, req *auth.Request, err error
 		return false
 	case req.Token == "" && req.User == "":
 		w.Header().Set("WWW-Authenticate", `Bearer realm="runnel"`)
+		if !Browser(r) {
+			w.Header().Add("WWW-Authenticate", `Basic realm="runnel"`)
+		}
 		http.Error(w, "a token is needed", http.StatusUnauthorized)
 	default:
 		http.Error(w, "not allowed", http.StatusForbidden)
 	}
 	return true
+}
+
+// Browser reports whether a request looks like a browser's, which is not to be
+// asked for HTTP basic authentication: it would ask its user for a password, in
+// a window of its own, before any page could do better.
+func Browser(r *http.Request) bool {
+	return r.Header.Get("Sec-Fetch-Mode") != "" || strings.HasPrefix(r.UserAgent(), "Mozilla/") ||
+		strings.Contains(r.Header.Get("Accept"), "text/html")
 }

@@ -76,9 +76,25 @@ func TestRefuse(t *testing.T) {
 			}
 			require.Equal(t, tt.status, w.Code)
 			require.Equal(t, tt.status == 401, w.Header().Get("WWW-Authenticate") != "")
+			if tt.status == 401 {
+				require.Len(t, w.Header().Values("WWW-Authenticate"), 2)
+			}
 			if tt.status < 400 {
 				require.Equal(t, "/there", w.Header().Get("Location"))
 			}
 		})
+	}
+}
+
+// TestBrowser: a browser is told nothing that would make it ask its user.
+func TestBrowser(t *testing.T) {
+	for _, h := range [][2]string{{"User-Agent", "Mozilla/5.0 (X11)"}, {"Sec-Fetch-Mode", "cors"}, {"Accept", "text/html,*/*"}} {
+		r := httptest.NewRequest(http.MethodGet, "/live/cam", nil)
+		require.False(t, Browser(r))
+		r.Header.Set(h[0], h[1])
+		require.True(t, Browser(r), h)
+		w := httptest.NewRecorder()
+		require.True(t, Refuse(w, r, &auth.Request{}, auth.ErrDenied))
+		require.Equal(t, []string{`Bearer realm="runnel"`}, w.Header().Values("WWW-Authenticate"))
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
@@ -89,6 +90,18 @@ func reload(name string) func(*testing.T, *mediaserver) func() bool {
 	}
 }
 
+// overWebRTC publishes or plays by WHIP or WHEP.
+func overWebRTC(path, command string, more ...string) func(*testing.T, *mediaserver) func() bool {
+	return func(t *testing.T, m *mediaserver) func() bool {
+		exe := lab.File(t, "webrtcpeer.exe", func(path string) { // a module of its own
+			peer.Run(t, 5*time.Minute, "go", "build", "-C", "../webrtcpeer", "-o", path, ".")
+		})
+		p := peer.Start(t, exe, append([]string{command, "-url", "http://" + m.http + "/" + path, "-for", "10m"}, more...)...)
+		peer.Eventually(t, live, "a connection", func() bool { return strings.Contains(p.Log(), "ing\n") }) // "publishing", "playing"
+		return func() bool { return !p.Running() || strings.Contains(p.Log(), "webrtcpeer: connection") }
+	}
+}
+
 // overWebSocket plays by WebSocket.
 func overWebSocket(t *testing.T, m *mediaserver) func() bool {
 	c, _, err := websocket.Dial(t.Context(), "ws://"+m.http+"/live/demo.flv", nil)
@@ -118,7 +131,8 @@ func overWebSocket(t *testing.T, m *mediaserver) func() bool {
 // list, and the peer finds out.
 func TestKick(t *testing.T) {
 	t.Parallel()
-	m := startMediaserver(t)
+	cert, key := certificate(t, "localhost")
+	m := startMediaserver(t, "-webrtc", peer.FreeAddr(t), "-public-ip", "127.0.0.1", "-cert", cert, "-key", key)
 	player := func(url func(*mediaserver) string) func(*testing.T, *mediaserver) func() bool {
 		return process(func(t *testing.T, m *mediaserver) *peer.Process { return play(t, url(m)) })
 	}
@@ -133,6 +147,10 @@ func TestKick(t *testing.T) {
 		{"rtmp", "publish", "live/a", publisher("flv", func(m *mediaserver) string { return "rtmp://" + m.rtmp + "/live/a" })},
 		{"srt", "play", "live/demo", player(func(m *mediaserver) string { return "srt://" + m.srt + "?streamid=#!::r=live/demo,m=request" })},
 		{"srt", "publish", "live/b", publisher("mpegts", func(m *mediaserver) string { return "srt://" + m.srt + "?streamid=#!::r=live/b,m=publish" })},
+		{"rtmps", "play", "live/demo", player(func(m *mediaserver) string { return "rtmps://" + m.rtmps + "/live/demo" })},
+		{"rtmps", "publish", "live/e", publisher("flv", func(m *mediaserver) string { return "rtmps://" + m.rtmps + "/live/e" })},
+		{"whip", "publish", "live/f", overWebRTC("whip/live/f", "publish")},
+		{"whep", "play", "live/demo", overWebRTC("whep/live/demo", "view", "-settle", "0s")},
 		{"http-flv", "play", "live/demo", download("flv")},
 		{"http-flv", "publish", "live/c", publisher("flv", func(m *mediaserver) string { return "http://" + m.http + "/live/c.flv" })},
 		{"http-ts", "play", "live/demo", download("ts")},

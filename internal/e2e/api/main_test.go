@@ -2,10 +2,17 @@ package api
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
+	"encoding/pem"
 	"flag"
 	"fmt"
 	"io"
+	"math/big"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -51,14 +58,15 @@ func program(t testing.TB, name string) string {
 type mediaserver struct {
 	*peer.Process
 	rtmp, srt, http string // addresses
+	rtmps           string // only with -cert
 	token           string // of the API; "": none is needed from here
 }
 
 // startMediaserver starts one with more flags.
 func startMediaserver(t *testing.T, flags ...string) *mediaserver {
 	t.Helper()
-	m := &mediaserver{rtmp: peer.FreeAddr(t), srt: peer.FreeAddr(t), http: peer.FreeAddr(t)}
-	m.Process = peer.StartIn(t, t.TempDir(), nil, program(t, "mediaserver"), append([]string{"-rtmp", m.rtmp, "-srt", m.srt, "-webrtc", "", "-http", m.http}, flags...)...)
+	m := &mediaserver{rtmp: peer.FreeAddr(t), srt: peer.FreeAddr(t), http: peer.FreeAddr(t), rtmps: peer.FreeAddr(t)}
+	m.Process = peer.StartIn(t, t.TempDir(), nil, program(t, "mediaserver"), append([]string{"-rtmp", m.rtmp, "-rtmps", m.rtmps, "-srt", m.srt, "-webrtc", "", "-http", m.http}, flags...)...)
 	peer.Eventually(t, live, "an answer at "+m.http, func() bool {
 		if !m.Running() {
 			t.Fatalf("mediaserver ended: %s", m.Log())
@@ -113,4 +121,18 @@ func file(t *testing.T, name, text string) string {
 	path := filepath.Join(t.TempDir(), name)
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 	return path
+}
+
+// certificate makes one for a name, which nobody else has signed.
+func certificate(t *testing.T, name string) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	of := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, of, of, private.Public(), private)
+	require.NoError(t, err)
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	require.NoError(t, err)
+	return file(t, "cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))),
+		file(t, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})))
 }
