@@ -12,6 +12,8 @@ type Packet struct {
 	Marker    bool
 	Payload   []byte
 	Arrived   time.Time
+	// Again says that it came as a retransmission.
+	Again bool
 	// Lost says how many packets before this one have been given up.
 	Lost int
 }
@@ -19,10 +21,14 @@ type Packet struct {
 const (
 	// window is how many packets may be on their way or missing at once.
 	window = 1024
+	// maxWait bounds how long packets are held back on long paths.
+	maxWait = time.Second
 	// nackTries is how often a packet is asked for.
 	nackTries = 10
-	// reorder is how long a packet may be late before it is asked for.
-	reorder = 5 * time.Millisecond
+	// reorder is how long a packet may be late before it is asked for, and
+	// maxReorder where packets come at odd times.
+	reorder    = 5 * time.Millisecond
+	maxReorder = 30 * time.Millisecond
 	// maxSkew is by how much a sequence number may differ from the last
 	// before the sender must have begun anew.
 	maxSkew = 3000
@@ -31,8 +37,8 @@ const (
 // A Receiver puts the packets of one SSRC into order, knows which are missing,
 // and keeps the figures of its receiver reports. It is used by one goroutine.
 type Receiver struct {
-	// Wait is how long later packets are held back for one that is missing;
-	// default 200 ms.
+	// Wait is how long later packets are held back for one that is missing,
+	// if the path is not so long that this is no use; default 200 ms.
 	Wait time.Duration
 	// Rate is the clock's, in Hz; for the jitter.
 	Rate int
@@ -42,8 +48,9 @@ type Receiver struct {
 	first   int64
 	next    int64 // that is due
 	newest  int64
-	lost    int    // given up since the last Pop
-	odd     uint32 // the sequence number that would tell of another beginning, behind 1<<16
+	lost    int           // given up since the last Pop
+	rtt     time.Duration // from a request to what was asked for, smoothed; 0: unknown
+	odd     uint32        // the sequence number that would tell of another beginning, behind 1<<16
 	slots   []slot
 
 	// figures
@@ -111,7 +118,16 @@ func (r *Receiver) Push(p Packet) bool {
 		return false
 	}
 	r.received++
-	r.observe(&p)
+	if p.Again && s.tries == 1 { // which of several requests it answers can't be told
+		took := p.Arrived.Sub(s.asked)
+		if r.rtt == 0 {
+			r.rtt = took
+		}
+		r.rtt += (took - r.rtt) / 8
+	}
+	if !p.Again {
+		r.observe(&p)
+	}
 	if seq != r.next {
 		p.Payload = append([]byte(nil), p.Payload...)
 	}
@@ -133,7 +149,7 @@ func (r *Receiver) giveUp() {
 func (r *Receiver) restart() {
 	clear(r.slots)
 	lost := r.lost + 1
-	*r = Receiver{Wait: r.Wait, Rate: r.Rate, slots: r.slots, lost: lost, jitter: r.jitter}
+	*r = Receiver{Wait: r.Wait, Rate: r.Rate, slots: r.slots, lost: lost, jitter: r.jitter, rtt: r.rtt}
 }
 
 // Pop returns the next packet, if it is there or it is time to go on without
@@ -148,12 +164,34 @@ func (r *Receiver) Pop(now time.Time) (p Packet, ok bool) {
 			r.next++
 			return p, true
 		}
-		if now.Sub(s.missing) < r.Wait {
+		if now.Sub(s.missing) < r.wait() {
 			return Packet{}, false
 		}
 		r.giveUp()
 	}
 	return Packet{}, false
+}
+
+// wait is how long a missing packet is waited for: at least so long that it can
+// be asked for three times.
+func (r *Receiver) wait() time.Duration {
+	return max(r.Wait, min(4*r.rtt, maxWait))
+}
+
+// patience returns for how long a packet may be but late.
+func (r *Receiver) patience() time.Duration {
+	if r.Rate <= 0 {
+		return reorder
+	}
+	return min(max(reorder, time.Duration(2*r.jitter/float64(r.Rate)*float64(time.Second))), maxReorder)
+}
+
+// path returns the round trip, which is rtt as long as it is unknown.
+func (r *Receiver) path(rtt time.Duration) time.Duration {
+	if r.rtt > 0 {
+		return r.rtt
+	}
+	return rtt
 }
 
 // Due returns when Pop or Missing is to be called again, if nothing comes
@@ -164,9 +202,9 @@ func (r *Receiver) Due(rtt time.Duration) (at time.Time) {
 		if s.here {
 			continue
 		}
-		when := s.missing.Add(r.Wait)
+		when := s.missing.Add(r.wait())
 		if s.tries < nackTries {
-			when = earlier(when, s.again(rtt))
+			when = earlier(when, s.again(r.patience(), r.path(rtt)))
 		}
 		at = earlier(at, when)
 	}
@@ -181,20 +219,21 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // again returns when the packet is to be asked for.
-func (s *slot) again(rtt time.Duration) time.Time {
+func (s *slot) again(patience, rtt time.Duration) time.Time {
 	if s.tries == 0 {
-		return s.missing.Add(reorder)
+		return s.missing.Add(patience)
 	}
 	return s.asked.Add(max(rtt, 10*time.Millisecond))
 }
 
 // Missing appends the packets to ask for now: each a moment after it was found
-// missing, and again when the answer should have been here for a round trip of
-// rtt.
+// missing, and again when the answer should have been here, for a round trip
+// of rtt until it is known better.
 func (r *Receiver) Missing(dst []uint16, now time.Time, rtt time.Duration) []uint16 {
+	patience, path := r.patience(), r.path(rtt)
 	for seq := r.next; r.begun && seq <= r.newest; seq++ {
 		s := r.slot(seq)
-		if s.here || s.tries >= nackTries || now.Before(s.again(rtt)) {
+		if s.here || s.tries >= nackTries || now.Before(s.again(patience, path)) {
 			continue
 		}
 		s.tries++

@@ -2,11 +2,11 @@ package webrtc
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/runnel-media/runnel/internal/halfopen"
 	"github.com/runnel-media/runnel/stream"
 )
 
@@ -16,6 +16,8 @@ type line struct {
 	format  *Format // nil: rejected
 	rtx     uint8   // payload type; 0: none
 	receive bool    // the peer sends
+	wide    uint8   // id of the extension for transport-wide congestion control, 0: none
+	playout uint8   // id of that for the playout delay of what is sent, 0: none
 	out     *outgoing
 }
 
@@ -70,13 +72,14 @@ func (t *Transport) accept(o *Offer, h Handler, plan func(*Media) *line) (*Sessi
 	if err != nil {
 		return nil, nil, err
 	}
+	t.await(time.Second)
 	candidates, err := t.candidates()
 	if err != nil {
 		return nil, nil, err
 	}
 	s := &Session{
 		transport: t, handler: h, done: make(chan struct{}), begun: time.Now(), active: o.Setup == "passive",
-		peer: o.Fingerprint, bundle: len(o.bundle) > 0,
+		peer: Fingerprint{o.Fingerprint.Algorithm, strings.Clone(o.Fingerprint.Digest)}, bundle: len(o.bundle) > 0, source: halfopen.Source(o.From),
 	}
 	s.dtls.session = s
 	some := false
@@ -89,8 +92,17 @@ func (t *Transport) accept(o *Offer, h Handler, plan func(*Media) *line) (*Sessi
 		some = true
 		l.rtx = l.media.RTX(l.format)
 		if !l.receive {
+			if t.Estimate && slices.Contains(l.format.Feedback, "transport-cc") {
+				l.wide = l.media.Extensions[uriTransportCC]
+			}
+			if t.Playout != nil && l.media.Kind == stream.Video {
+				l.playout = l.media.Extensions[uriPlayout]
+			}
+			if l.wide != 0 && s.outgoing.wide == nil {
+				s.outgoing.wide = &estimate{}
+			}
 			out := &s.outgoing.tracks[l.media.Kind-1]
-			*out = newOutgoing(l)
+			*out = newOutgoing(l, t.Playout)
 			l.out = out
 		}
 	}
@@ -111,7 +123,6 @@ func (t *Transport) accept(o *Offer, h Handler, plan func(*Media) *line) (*Sessi
 func (s *Session) trim() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.peer.Digest = strings.Clone(s.peer.Digest)
 	for _, l := range s.lines {
 		m := &Media{MID: strings.Clone(l.media.MID), Kind: l.media.Kind, proto: strings.Clone(l.media.proto)}
 		if l.format != nil {
@@ -138,7 +149,7 @@ type answer struct {
 	session     *Session
 	credentials *credentials
 	fingerprint Fingerprint
-	candidates  []netip.AddrPort
+	candidates  []candidate
 	b           strings.Builder
 }
 
@@ -213,6 +224,12 @@ func (a *answer) media(l *line, first bool) {
 			a.line("a=extmap:%d %s", id, uri)
 		}
 	}
+	if l.wide != 0 {
+		a.line("a=extmap:%d %s", l.wide, uriTransportCC)
+	}
+	if l.playout != 0 {
+		a.line("a=extmap:%d %s", l.playout, uriPlayout)
+	}
 	a.format(l)
 	if l.out != nil {
 		a.line("a=msid:runnel %s", kind)
@@ -249,10 +266,14 @@ func (a *answer) ice() {
 	a.line("a=ice-options:trickle")
 }
 
-// where writes the candidates (RFC 8445 Section 5.1.2.1): host ones, the first
-// address first.
+// where writes the candidates (RFC 8445 Section 5.1.2.1, RFC 6544 Section 4.2):
+// host ones, the first address first.
 func (a *answer) where() {
 	for i, c := range a.candidates {
+		if c.tcp {
+			a.line("a=candidate:%d 1 tcp %d %s %d typ host tcptype passive", i+1, 90<<24|(4<<13|(1<<13-1-i))<<8|255, c.Addr(), c.Port())
+			continue
+		}
 		a.line("a=candidate:%d 1 udp %d %s %d typ host", i+1, 126<<24|(65535-i)<<8|255, c.Addr(), c.Port())
 	}
 	a.line("a=end-of-candidates")
@@ -296,7 +317,7 @@ func (a *answer) format(l *line) {
 	for _, fb := range f.Feedback {
 		switch fb {
 		case "transport-cc":
-			if !l.receive {
+			if !l.receive && l.wide == 0 {
 				continue // nothing is made of it
 			}
 			fallthrough

@@ -169,13 +169,27 @@ func (f *Feed) Write(frame *stream.Frame, wall time.Time) {
 	}
 	size := 0
 	for i, payload := range f.scratch {
-		size += lenHeader + len(payload) + rsrtp.Overhead
+		size += lenHeader + maxExtension + len(payload) + rsrtp.Overhead
 		f.scratch[i] = nil
 	}
 	for _, s := range f.viewers {
 		s.send(&f.box, size, ft, kind, first, frame.Key, stamp, wall)
 	}
 	f.box.flush()
+}
+
+// retell has viewers told anew what the clocks say, on all tracks, for they have
+// been set.
+func (f *Feed) retell() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range f.viewers {
+		s.mu.Lock()
+		for i := range s.outgoing.tracks {
+			s.outgoing.tracks[i].told = time.Time{}
+		}
+		s.mu.Unlock()
+	}
 }
 
 func (f *feedTrack) slot() *outPacket { return &f.ring[f.next&(history-1)] }

@@ -19,6 +19,13 @@ const maxAsked = 256
 
 // report takes one packet of a compound one. Called with s.mu held.
 func (s *Session) report(b []byte, now time.Time, w *wish) {
+	if rtcp.PacketType(b[1]) == rtcp.TypeTransportSpecificFeedback && b[0]&0x1f == rtcp.FormatTCC {
+		if e := s.outgoing.wide; e != nil {
+			e.feedback(b)
+			s.outgoing.stats.Bandwidth = int64(e.bitrate)
+		}
+		return
+	}
 	packets, err := rtcp.Unmarshal(b)
 	if err != nil {
 		return
@@ -55,7 +62,9 @@ func (s *Session) report(b []byte, now time.Time, w *wish) {
 				w.key = w.key || o != nil
 			}
 		case *rtcp.ReceiverEstimatedMaximumBitrate:
-			s.outgoing.stats.Bandwidth = int64(p.Bitrate)
+			if s.outgoing.wide == nil {
+				s.outgoing.stats.Bandwidth = int64(p.Bitrate)
+			}
 		}
 	}
 }

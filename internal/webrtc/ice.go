@@ -124,7 +124,7 @@ func (p *port) answer(b *stunwire.Builder, key *stunwire.Key, to netip.AddrPort)
 	b.AddIntegrity(key)
 	b.AddFingerprint()
 	p.out = b.Bytes()
-	_ = p.conn.WriteTo(p.out, to) // lost as on a network: the peer asks again
+	p.write(p.out, to) // if it is lost, the peer asks again
 }
 
 // maxPaths is how many addresses a peer may come from at once.
@@ -155,7 +155,7 @@ func (s *Session) heard(p *port, from netip.AddrPort, nominated bool, now time.T
 		}
 	}
 	if to := s.path.Load(); to == nil || nominated && (to.addr != from || to.port != p) {
-		s.path.Store(&path{p, from})
+		s.path.Store(&path{p, from, p.tcp[from]})
 		s.dtls.start(net.UDPAddrFromAddrPort(from))
 	}
 	return true

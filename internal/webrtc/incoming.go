@@ -84,7 +84,7 @@ func (s *Session) receive(p *port, d []byte, now time.Time) (ok bool, frames []a
 		}
 	}
 	if t := s.repaired(&h, &body); t != nil {
-		return true, s.take(t, &h, body, now)
+		return true, s.take(t, &h, body, true, now)
 	}
 	t := in.bySSRC[h.SSRC]
 	if t == nil {
@@ -92,12 +92,12 @@ func (s *Session) receive(p *port, d []byte, now time.Time) (ok bool, frames []a
 			return true, nil
 		}
 	}
-	return true, s.take(t, &h, body, now)
+	return true, s.take(t, &h, body, false, now)
 }
 
 // take puts a packet into its place and returns the frames that are whole now.
-func (s *Session) take(t *Incoming, h *pion.Header, body []byte, now time.Time) []arrived {
-	t.receiver.Push(rtp.Packet{Sequence: h.SequenceNumber, Timestamp: h.Timestamp, Marker: h.Marker, Payload: body, Arrived: now})
+func (s *Session) take(t *Incoming, h *pion.Header, body []byte, again bool, now time.Time) []arrived {
+	t.receiver.Push(rtp.Packet{Sequence: h.SequenceNumber, Timestamp: h.Timestamp, Marker: h.Marker, Payload: body, Arrived: now, Again: again})
 	s.incoming.frames = nil // the handler has the last ones still
 	s.drain(t, now)
 	return s.incoming.frames
@@ -110,17 +110,13 @@ func (s *Session) drain(t *Incoming, now time.Time) {
 		if !ok {
 			return
 		}
-		t.frames.Push(&p, func(f rtp.Frame) {
-			if f.Lost && !f.Key {
-				t.keyWish = true
-			} else if f.Key {
-				t.keyWish = false
-			}
-			s.incoming.frames = append(s.incoming.frames, arrived{t, Frame{Frame: f, Wall: t.captured(f.Timestamp)}})
-		})
 		if p.Lost > 0 && t.Codec.Kind() == stream.Video {
 			t.keyWish = true
 		}
+		t.frames.Push(&p, func(f rtp.Frame) {
+			t.keyWish = (t.keyWish || f.Lost) && !f.Key
+			s.incoming.frames = append(s.incoming.frames, arrived{t, Frame{Frame: f, Wall: t.captured(f.Timestamp)}})
+		})
 	}
 }
 

@@ -3,6 +3,7 @@ package webrtc
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,6 +35,7 @@ type Offer struct {
 	Fingerprint     Fingerprint
 	Setup           string // "actpass", "active" or "passive"
 	Media           []Media
+	From            netip.Addr // who has made it, for Transport.MaxPerSource; not from the text
 	bundle          []string
 }
 

@@ -99,7 +99,7 @@ func FuzzOffer(f *testing.F) {
 			return
 		}
 		tr := &Transport{}
-		s := &Session{transport: tr, offer: o, ufrag: "ours", password: "secret"}
+		s := &Session{transport: tr, bundle: len(o.bundle) > 0}
 		for i := range o.Media {
 			l := &line{media: &o.Media[i], receive: true, format: chooseReceived(&o.Media[i], i%2 == 0)}
 			if l.format != nil {
@@ -107,12 +107,14 @@ func FuzzOffer(f *testing.F) {
 			}
 			s.lines = append(s.lines, l)
 		}
-		a := answer{session: s, fingerprint: Fingerprint{"sha-256", "CC"}}
+		a := answer{session: s, credentials: &credentials{ours: "ours", password: "secret"}, fingerprint: Fingerprint{"sha-256", "CC"}}
 		text := a.text()
 		for l := range strings.Lines(string(text)) {
 			if len(l) < 4 || l[1] != '=' || !strings.HasSuffix(l, "\r\n") || strings.Count(l, "\r") != 1 {
 				t.Fatalf("line %q of the answer", l)
 			}
 		}
+		s.trim()
+		_ = a.fragment()
 	})
 }

@@ -4,10 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -42,7 +43,7 @@ func start(t *testing.T, tr *Transport) *Transport {
 // A client is a WebRTC peer made of pion's parts, but for ICE.
 type client struct {
 	t           *testing.T
-	conn        *net.UDPConn
+	conn        net.Conn
 	certificate tls.Certificate
 	ufrag, pwd  string // the server's
 	key         *stunwire.Key
@@ -51,10 +52,17 @@ type client struct {
 	packets     chan []byte // that are neither STUN nor DTLS
 	records     chan []byte // DTLS
 	answers     chan []byte // STUN
-	deaf        int         // to so many of the last flights of DTLS
+	tcp         bool        // the server is to be reached by TCP
+	path        net.Conn    // to be used instead of a socket
+	mu          sync.Mutex
+	expired     chan struct{} // guarded by mu; closed: the read deadline of DTLS is in the past
+	deaf        int           // to so many of the last flights of DTLS
 }
 
-const theirUfrag = "abcd"
+const (
+	theirUfrag    = "abcd"
+	theirPassword = "0123456789abcdef012345"
+)
 
 func newClient(t *testing.T) *client {
 	t.Helper()
@@ -86,13 +94,29 @@ func (c *client) dial(answer []byte) {
 		if v, ok := strings.CutPrefix(l, "a=ice-pwd:"); ok {
 			c.pwd = v
 		}
-		if f := strings.Fields(l); strings.HasPrefix(l, "a=candidate:") && !at.IsValid() {
+		if f := strings.Fields(l); strings.HasPrefix(l, "a=candidate:") && !at.IsValid() && (f[2] == "tcp") == c.tcp {
 			at = netip.MustParseAddrPort(net.JoinHostPort(f[4], f[5]))
 		}
 	}
 	c.key = stunwire.NewKey([]byte(c.pwd))
-	conn, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(at))
+	if c.path != nil {
+		c.listen(c.path)
+		return
+	}
+	network := "udp4"
+	if c.tcp {
+		network = "tcp4"
+	}
+	conn, err := net.Dial(network, at.String())
 	require.NoError(c.t, err)
+	if c.tcp {
+		conn = &framed{Conn: conn}
+	}
+	c.listen(conn)
+}
+
+// listen takes conn for the way to the server.
+func (c *client) listen(conn net.Conn) {
 	c.conn = conn
 	c.t.Cleanup(func() { conn.Close() })
 	go func() {
@@ -244,6 +268,34 @@ func (c *client) next(wanted func(*pion.Packet, []rtcp.Packet) bool) {
 	}
 }
 
+// expiry is closed when the read deadline is in the past.
+func (c *client) expiry() chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.expired == nil {
+		c.expired = make(chan struct{})
+	}
+	return c.expired
+}
+
+// SetReadDeadline knows only no deadline and one in the past.
+func (d clientDTLS) SetReadDeadline(t time.Time) error {
+	past := d.expiry()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	select {
+	case <-past:
+		if t.IsZero() {
+			d.expired = nil
+		}
+	default:
+		if !t.IsZero() && !t.After(time.Now()) && d.expired == past {
+			close(past)
+		}
+	}
+	return nil
+}
+
 // clientDTLS is the net.PacketConn of the client's DTLS.
 type clientDTLS struct{ *client }
 
@@ -256,15 +308,14 @@ func (d clientDTLS) ReadFrom(b []byte) (int, net.Addr, error) {
 				continue
 			}
 			return copy(b, r), d.conn.RemoteAddr(), nil
-		case <-time.After(patience):
-			return 0, nil, fmt.Errorf("nothing came for %v", patience)
+		case <-d.expiry():
+			return 0, nil, os.ErrDeadlineExceeded
 		}
 	}
 }
 
 func (d clientDTLS) WriteTo(b []byte, _ net.Addr) (int, error) { return d.conn.Write(b) }
 func (d clientDTLS) Close() error                              { return nil }
-func (d clientDTLS) SetDeadline(time.Time) error               { return nil }
-func (d clientDTLS) SetReadDeadline(time.Time) error           { return nil }
+func (d clientDTLS) SetDeadline(t time.Time) error             { return d.SetReadDeadline(t) }
 func (d clientDTLS) SetWriteDeadline(time.Time) error          { return nil }
 func (d clientDTLS) LocalAddr() net.Addr                       { return d.conn.LocalAddr() }

@@ -20,7 +20,8 @@ type Session struct {
 	handler   Handler
 	active    bool // we begin the DTLS handshake
 	begun     time.Time
-	home      *port // whose loop looks after its timeouts
+	source    netip.Addr // as Transport.MaxPerSource has it
+	home      *port      // whose loop looks after its timeouts
 	dtls      association
 
 	ice  atomic.Pointer[credentials]
@@ -45,6 +46,16 @@ type Session struct {
 type path struct {
 	port *port
 	addr netip.AddrPort
+	tcp  *tcpConn // nil: UDP
+}
+
+// write sends a datagram.
+func (to *path) write(b []byte) {
+	if to.tcp != nil {
+		to.tcp.send(b)
+	} else {
+		_ = to.port.conn.WriteTo(b, to.addr) // lost as on a network
+	}
 }
 
 // A Handler is told what happens to a Session. Its functions may be nil.
@@ -171,6 +182,8 @@ func (s *Session) connected() {
 
 // receives reports whether the peer sends media.
 func (s *Session) receives() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, l := range s.lines {
 		if l.format != nil && l.receive {
 			return true
@@ -182,7 +195,7 @@ func (s *Session) receives() bool {
 // write sends a datagram to the peer.
 func (s *Session) write(b []byte) {
 	if to := s.path.Load(); to != nil {
-		_ = to.port.conn.WriteTo(b, to.addr) // lost as on a network
+		to.write(b)
 	}
 }
 

@@ -168,6 +168,42 @@ func TestForged(t *testing.T) {
 	require.Empty(t, frames)
 }
 
+// ICE restarts under new credentials, from another address, and media goes on.
+func TestRestart(t *testing.T) {
+	tr := start(t, &Transport{})
+	c, s, frames, _ := publishing(t, tr)
+	tag := s.ETag()
+	_, err := s.Restart("abc", theirPassword)
+	require.ErrorIs(t, err, ErrOffer)
+	fragment, err := s.Restart("restarted", theirPassword)
+	require.NoError(t, err)
+	require.NotEqual(t, tag, s.ETag())
+	require.Contains(t, string(fragment), "m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:0\r\n")
+	require.Contains(t, string(fragment), "a=candidate:")
+	old, ufrag := c.key, c.ufrag
+	require.NotNil(t, c.check(old, ufrag+":"+theirUfrag, patience), "what was still goes")
+	c.send(opusPT, 2, 7, 960, true, []byte{1})
+	wait(t, frames)
+
+	c.dial(fragment) // another socket, another address
+	require.NotEqual(t, ufrag, c.ufrag)
+	require.Nil(t, c.check(c.key, c.ufrag+":"+theirUfrag, 50*time.Millisecond), "their old name")
+	require.Nil(t, c.check(old, c.ufrag+":restarted", 50*time.Millisecond), "our old password")
+	require.NotNil(t, c.check(c.key, c.ufrag+":restarted", patience, stunwire.AttrUseCandidate))
+	require.Equal(t, c.conn.LocalAddr().String(), s.RemoteAddr().String())
+	c.send(opusPT, 2, 8, 1920, true, []byte{2})
+	require.Equal(t, []byte{2}, wait(t, frames).frame.Data)
+
+	_, err = s.Restart("again", theirPassword)
+	require.NoError(t, err)
+	require.Nil(t, c.check(old, ufrag+":"+theirUfrag, 50*time.Millisecond), "two generations are kept")
+	require.Equal(t, 1, tr.Sessions())
+	s.Close()
+	require.Empty(t, tr.sessions)
+	_, err = s.Restart("late", theirPassword)
+	require.ErrorIs(t, err, ErrClosed)
+}
+
 // A peer that shows another certificate than its offer's is not taken.
 func TestFingerprint(t *testing.T) {
 	tr := start(t, &Transport{})

@@ -1,6 +1,7 @@
 package webrtc
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/base64"
@@ -9,11 +10,14 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/runnel-media/runnel/internal/halfopen"
 	"github.com/runnel-media/runnel/internal/udp"
+	"github.com/runnel-media/runnel/stun"
 )
 
 // Errors that callers branch on.
@@ -26,34 +30,63 @@ var (
 	errNoAddr  = errors.New("webrtc: no address to be had") // Serve was not called
 )
 
-// A Transport is one UDP port that any number of sessions share. Set its fields
-// before ServePacket. All methods are safe for concurrent use.
+// A Transport is one UDP port, and perhaps a TCP port, that any number of sessions
+// share. Set its fields before ServePacket. All methods are safe for concurrent use.
 type Transport struct {
 	// Addrs are the addresses under which peers reach the port; empty: the
 	// socket's, or those of this machine if that is unspecified.
 	Addrs []netip.Addr
-	Log   *slog.Logger // nil: slog.Default()
+	// STUN is the host:port of a server that ServePacket asks, before it
+	// serves, under what address the socket is seen from outside; answers name
+	// that too. For hosts behind a NAT that keeps the mapping for all peers, as
+	// those of clouds do. Empty: none is asked.
+	STUN string
+	Log  *slog.Logger // nil: slog.Default()
 
 	Timeout     time.Duration // how long a peer may be silent; default 30 s
 	Setup       time.Duration // how long it may take to connect; default 15 s
 	MaxSessions int           // in all; default 10,000
+	// MaxPerSource is how many sessions one IPv4 address, or IPv6 /64, may
+	// have, as Offer.From says; default 500, less than 0: no bound.
+	MaxPerSource int
+
+	// Estimate has viewers that can do so tell when each packet came
+	// (transport-wide congestion control), so that SendStats.Bandwidth is
+	// estimated of all of them. Else it is what those say that estimate it
+	// themselves (REMB), which costs less: a viewer reports some ten times a
+	// second otherwise.
+	Estimate bool
+	// Playout, if set, tells viewers for how long to hold pictures back
+	// (playout-delay); nil: they decide.
+	Playout *Playout
 
 	mu          sync.Mutex
 	closed      bool
 	certificate *tls.Certificate
 	ports       []*port
+	opened      chan struct{}       // closed with the first of them
 	sessions    map[string]*Session // by our ufrags
 	count       int                 // of sessions
+	sources     map[netip.Addr]int  // how many sessions each has
 	done        sync.WaitGroup
 
 	dropped atomic.Uint64
 }
 
-// A port is one socket, and the goroutine that reads it.
+// Playout bounds the delay between a picture's coming and its being shown: from
+// 0, for none that can be avoided, to 40 s, in steps of 10 ms.
+type Playout struct{ Min, Max time.Duration }
+
+// A port is one UDP socket and the goroutine that reads it, or one TCP port,
+// whose connections' goroutines take turns.
 type port struct {
 	transport *Transport
-	conn      *udp.Conn
+	conn      *udp.Conn    // nil for TCP
+	listener  net.Listener // nil for UDP
+	strangers halfopen.Gate
+	closed    chan struct{} // with the port
 	loop      udp.Loop
+	mapped    netip.AddrPort // what STUN says that it is outside; zero: nothing
 
 	// owned by the loop
 	paths   map[netip.AddrPort]*Session // that have proved themselves
@@ -61,6 +94,7 @@ type port struct {
 	out     []byte                // scratch of answers
 	plain   []byte                // scratch of what is decrypted
 	publish map[*Session]struct{} // those that receive, which Tick looks after
+	tcp     map[netip.AddrPort]*tcpConn
 }
 
 const maxDatagram = 2048
@@ -68,32 +102,134 @@ const maxDatagram = 2048
 // ServePacket serves a socket until Close, and returns net.ErrClosed then. It
 // takes pc over. Several sockets may share one address (SO_REUSEPORT).
 func (t *Transport) ServePacket(pc net.PacketConn) error {
-	p := &port{
-		transport: t, conn: udp.WrapOptions(pc, udp.Options{GRO: true, ReadBuffer: 2 << 20, WriteBuffer: 2 << 20}),
-		paths: make(map[netip.AddrPort]*Session), publish: make(map[*Session]struct{}),
-		plain: make([]byte, 0, maxDatagram),
-	}
-	p.loop.Tick = p.tick
-	t.mu.Lock()
-	if t.closed {
-		t.mu.Unlock()
-		p.conn.Close()
-		return ErrClosed
-	}
+	p := newPort(t)
+	p.mapped = t.discover(pc)
+	p.conn = udp.WrapOptions(pc, udp.Options{GRO: true, ReadBuffer: 2 << 20, WriteBuffer: 2 << 20})
 	if err := p.loop.Add(p.conn, p); err != nil {
-		t.mu.Unlock()
 		return err
 	}
-	t.ports = append(t.ports, p)
-	t.done.Add(1)
-	t.mu.Unlock()
+	if err := t.open(p); err != nil {
+		p.conn.Close()
+		return err
+	}
 	defer t.done.Done()
 	return p.loop.Run()
 }
 
-// Close ends all sessions and ServePacket.
+// discover asks what a socket's address is outside. Without an answer within a
+// few seconds, the addresses that are known have to do.
+func (t *Transport) discover(pc net.PacketConn) netip.AddrPort {
+	if t.STUN == "" {
+		return netip.AddrPort{}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	network := "udp"
+	if at, ok := pc.LocalAddr().(*net.UDPAddr); ok && at.IP.To4() != nil {
+		network = "udp4"
+	}
+	server, err := net.ResolveUDPAddr(network, t.STUN)
+	if err == nil {
+		var at netip.AddrPort
+		c := &stun.Client{}
+		if at, err = c.BindingPacket(ctx, pc, server.AddrPort()); err == nil {
+			_ = pc.SetDeadline(time.Time{})
+			return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+		}
+	}
+	_ = pc.SetDeadline(time.Time{})
+	t.log().Warn("WebRTC: no address from STUN", "server", t.STUN, "error", err)
+	return netip.AddrPort{}
+}
+
+func newPort(t *Transport) *port {
+	p := &port{
+		transport: t, paths: make(map[netip.AddrPort]*Session), publish: make(map[*Session]struct{}),
+		plain: make([]byte, 0, maxDatagram), closed: make(chan struct{}),
+	}
+	p.loop.Tick = p.tick
+	return p
+}
+
+// open adds a port, whose server is to call t.done.Done.
+func (t *Transport) open(p *port) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return ErrClosed
+	}
+	if t.ports = append(t.ports, p); len(t.ports) == 1 {
+		close(t.isOpen())
+	}
+	t.done.Add(1)
+	return nil
+}
+
+// isOpen returns what is closed when there is a port. Called with t.mu held.
+func (t *Transport) isOpen() chan struct{} {
+	if t.opened == nil {
+		t.opened = make(chan struct{})
+	}
+	return t.opened
+}
+
+// await waits for the first port, for a host that serves HTTP just before.
+func (t *Transport) await(bound time.Duration) {
+	t.mu.Lock()
+	opened := t.isOpen()
+	t.mu.Unlock()
+	select {
+	case <-opened:
+	default:
+		select {
+		case <-opened:
+		case <-time.After(bound):
+		}
+	}
+}
+
+// local returns the port's own address.
+func (p *port) local() netip.AddrPort {
+	if p.conn != nil {
+		return p.conn.LocalAddr()
+	}
+	if at, err := netip.ParseAddrPort(p.listener.Addr().String()); err == nil {
+		return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	}
+	return netip.AddrPort{}
+}
+
+// close ends the port, and its connections when what they have to say is said.
+func (p *port) close() {
+	close(p.closed)
+	if p.listener != nil {
+		p.listener.Close()
+		p.loop.Do(func() {
+			for _, c := range p.tcp {
+				c.close()
+			}
+		})
+	}
+	p.loop.Close()
+}
+
+// write sends a datagram to an address of a peer. Called in the loop.
+func (p *port) write(b []byte, to netip.AddrPort) {
+	if p.conn != nil {
+		_ = p.conn.WriteTo(b, to) // lost as on a network
+	} else if c := p.tcp[to]; c != nil {
+		c.send(b)
+	}
+}
+
+// Close ends all sessions, ServePacket and Serve.
 func (t *Transport) Close() error {
 	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		t.done.Wait()
+		return nil
+	}
 	t.closed = true
 	sessions := make([]*Session, 0, len(t.sessions))
 	for _, s := range t.sessions {
@@ -105,7 +241,7 @@ func (t *Transport) Close() error {
 		s.Close()
 	}
 	for _, p := range ports {
-		p.loop.Close()
+		p.close()
 	}
 	t.done.Wait()
 	return nil
@@ -163,6 +299,13 @@ func (t *Transport) add(s *Session, theirs string) error {
 	case t.count >= or(t.MaxSessions, 10_000):
 		return ErrTooMany
 	}
+	if limit := or(t.MaxPerSource, 500); limit > 0 && t.sources[s.source] >= limit && s.source.IsValid() {
+		return ErrTooMany
+	}
+	if t.sources == nil {
+		t.sources = make(map[netip.Addr]int)
+	}
+	t.sources[s.source]++
 	if t.sessions == nil {
 		t.sessions = make(map[string]*Session)
 	}
@@ -179,6 +322,9 @@ func (t *Transport) remove(s *Session) {
 		delete(t.sessions, c.ours)
 	}
 	t.count--
+	if t.sources[s.source]--; t.sources[s.source] == 0 {
+		delete(t.sources, s.source)
+	}
 }
 
 func (t *Transport) find(ufrag []byte) *Session {
@@ -194,13 +340,29 @@ func secret(n int) string {
 	return base64.RawStdEncoding.EncodeToString(b)
 }
 
-// candidates returns the addresses that an answer names.
-func (t *Transport) candidates() (all []netip.AddrPort, err error) {
+// A candidate is an address that an answer names.
+type candidate struct {
+	netip.AddrPort
+	tcp bool
+}
+
+// candidates returns the addresses that an answer names, those of UDP first.
+func (t *Transport) candidates() (all []candidate, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	seen := make(map[netip.AddrPort]bool)
-	for _, p := range t.ports {
-		at := p.conn.LocalAddr()
+	seen := make(map[candidate]bool)
+	ports := slices.Clone(t.ports)
+	slices.SortStableFunc(ports, func(a, b *port) int {
+		switch {
+		case a.conn != nil && b.conn == nil:
+			return -1
+		case a.conn == nil && b.conn != nil:
+			return 1
+		}
+		return 0
+	})
+	for _, p := range ports {
+		at := p.local()
 		addrs := t.Addrs
 		if len(addrs) == 0 {
 			if addrs = []netip.Addr{at.Addr()}; at.Addr().IsUnspecified() {
@@ -210,10 +372,14 @@ func (t *Transport) candidates() (all []netip.AddrPort, err error) {
 			}
 		}
 		for _, a := range addrs {
-			if c := netip.AddrPortFrom(a.Unmap(), at.Port()); !seen[c] {
+			if c := (candidate{netip.AddrPortFrom(a.Unmap(), at.Port()), p.conn == nil}); !seen[c] {
 				seen[c] = true
 				all = append(all, c)
 			}
+		}
+		if c := (candidate{p.mapped, false}); p.mapped.IsValid() && !seen[c] {
+			seen[c] = true
+			all = append(all, c)
 		}
 	}
 	if len(all) == 0 {
@@ -294,6 +460,9 @@ func (p *port) tick(now time.Time) (next time.Time) {
 		p.swept = now
 		for from, s := range p.paths {
 			if s.ended() {
+				if c := p.tcp[from]; c != nil {
+					c.close()
+				}
 				delete(p.paths, from)
 				delete(p.publish, s)
 			}

@@ -11,6 +11,7 @@ import (
 const (
 	uriMID         = "urn:ietf:params:rtp-hdrext:sdes:mid"
 	uriTransportCC = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
+	uriPlayout     = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"
 )
 
 // A wideReceiver tells the sender when its packets came, for its congestion
