@@ -152,8 +152,9 @@ func TestTSData(t *testing.T) {
 			require.Equal(t, klv.Config, f.Track.Config)
 		}
 	}
-	require.GreaterOrEqual(t, count[stream.SCTE35], 10)
-	require.GreaterOrEqual(t, count[stream.PrivateTS], 10)
+	// A player that is slow may have been moved to a later key frame.
+	require.Positive(t, count[stream.SCTE35])
+	require.Positive(t, count[stream.PrivateTS])
 }
 
 func TestAudioAlone(t *testing.T) {
