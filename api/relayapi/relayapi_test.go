@@ -3,6 +3,7 @@ package relayapi
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -73,6 +74,14 @@ func TestRelays(t *testing.T) {
 }
 
 func Example() {
-	r := &relay.Relay{Hub: &stream.Hub{}, Origins: []string{"rtmp://origin.example"}}
-	http.Handle("/api/v2/relays", &Handler{Relay: r, Gate: &access.Gate{}})
+	relays := &relay.Relay{Hub: &stream.Hub{}, Origins: []string{"rtmp://origin.example"}}
+	mux := http.NewServeMux()
+	mux.Handle("/api/v2/relays", &Handler{Relay: relays, Gate: &access.Gate{}}) // for this machine alone
+
+	r := httptest.NewRequest("GET", "http://localhost/api/v2/relays", nil)
+	r.RemoteAddr = "127.0.0.1:50000"
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, r)
+	fmt.Print(w.Code, " ", w.Body)
+	// Output: 200 {"relays":[]}
 }

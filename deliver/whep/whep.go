@@ -36,6 +36,9 @@ type Transport = webrtc.Transport
 // rel="urn:ietf:params:whep:ext:core:server-sent-events" gets the number of the
 // stream's viewers, of all protocols, by server-sent events there.
 //
+// ?rendition=NAME plays another form of the stream's pictures, such as a step of
+// transcode.Ladder, with the stream's sound.
+//
 // The statuses are 201; 400 for an offer that is not acceptable, and 406 for one
 // that has none of the stream's codecs, with the reason; 401 and 403 to who may
 // not play, 404 where there is no such stream, 413, 415, 503 where there is no
@@ -75,18 +78,24 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, o *webrtc.Offer)
 		http.Error(w, "bad stream name", http.StatusNotFound)
 		return nil, nil, errAnswered
 	}
+	o.From = req.Remote.Addr()
 	req.Protocol = "whep"
 	v := &viewer{}
-	sub, session, err := h.Server.Play(r.Context(), req, &stream.SubscribeOptions{Live: true, Wait: h.Wait}, v.kick)
+	rendition := r.URL.Query().Get("rendition")
+	sub, session, err := h.Server.Play(r.Context(), req, &stream.SubscribeOptions{Live: true, Wait: h.Wait, Rendition: rendition}, v.kick)
 	if err != nil {
 		refuse(w, r, req, err)
 		return nil, nil, errAnswered
 	}
 	v.session = session
 	f := h.feed(sub)
-	tracks := f.settled(r.Context(), time.Second)
+	patience := time.Second
+	if rendition != "" {
+		patience = renditionPatience
+	}
+	tracks := f.settled(r.Context(), patience)
 	s, answer, err := h.Transport.Send(o, tracks, webrtc.Handler{
-		Connected: f.stream.RequestKey, KeyNeeded: f.stream.RequestKey,
+		Connected: f.source.RequestKey, KeyNeeded: f.source.RequestKey,
 		Ended: func(err error) { h.leave(f, v, err) },
 	})
 	if err != nil {
@@ -110,7 +119,7 @@ func (h *Handler) count(s *webrtc.Session) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for st, f := range h.feeds {
-		if &f.out != of {
+		if &f.out.Feed != of {
 			continue
 		}
 		if now := time.Now(); now.Sub(f.counted) >= countEvery {

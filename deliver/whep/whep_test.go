@@ -16,7 +16,6 @@ import (
 
 	"github.com/runnel-media/runnel/auth"
 	"github.com/runnel-media/runnel/deliver"
-	"github.com/runnel-media/runnel/internal/nal"
 	"github.com/runnel-media/runnel/stream"
 )
 
@@ -164,8 +163,9 @@ func TestSoundOfRendition(t *testing.T) {
 	f := start(t)
 	p := f.publish(t, "live/a", vp8, aac)
 	s := p.Stream()
-	fd := &feed{stream: s}
-	require.Nil(t, fd.sound())
+	fd := &feed{hub: f.hub, stream: s, source: s}
+	none, _ := fd.sound()
+	require.Nil(t, none)
 	_, err := s.Derive(&stream.Derivation{
 		Renditions: []stream.RenditionInfo{{Name: "opus", Tracks: []*stream.Track{opus}}},
 		Make: func(ctx context.Context, src *stream.Subscriber, outs []*stream.Publisher) error {
@@ -175,7 +175,8 @@ func TestSoundOfRendition(t *testing.T) {
 		},
 	})
 	require.NoError(t, err)
-	require.Equal(t, "opus", fd.sound().Name())
+	made, _ := fd.sound()
+	require.Equal(t, opus, made)
 	r, answer := f.post(t, "/live/a?token=sesame", offer)
 	require.Equal(t, 201, r.StatusCode)
 	require.Contains(t, answer, "opus/48000/2")
@@ -183,31 +184,31 @@ func TestSoundOfRendition(t *testing.T) {
 	require.Eventually(t, func() bool { return f.Transport.Sessions() == 0 && f.following() == 0 }, 10*time.Second, time.Millisecond)
 }
 
-func slice(header byte) []byte { return nal.Append(nil, []byte{header, 1, 2, 3}) }
-
-// Pictures that are shown before others that were sent are left out where nothing
-// refers to them; else the video waits for the next key frame.
-func TestReorderedPictures(t *testing.T) {
-	h264 := &stream.Track{ID: 1, Codec: stream.H264}
-	const key, ref, free = 0x65, 0x41, 0x01
-	type picture struct {
-		pts    int
-		header byte
-		sent   bool
-	}
-	for name, pictures := range map[string][]picture{
-		"in order":  {{0, key, true}, {1, ref, true}, {2, free, true}, {3, ref, true}},
-		"B":         {{0, key, true}, {3, ref, true}, {1, free, false}, {2, free, false}, {6, ref, true}},
-		"B pyramid": {{0, key, true}, {4, ref, true}, {2, ref, false}, {1, free, false}, {8, ref, false}, {9, key, true}, {10, ref, true}},
-	} {
-		f := &feed{}
-		for i, p := range pictures {
-			fr := &stream.Frame{Track: h264, PTS: time.Duration(p.pts) * time.Millisecond, Key: p.header == key, Data: slice(p.header)}
-			require.Equal(t, p.sent, f.inOrder(fr), "%s: picture %d", name, i)
-		}
-	}
-	h265 := &stream.Track{ID: 1, Codec: stream.H265}
-	for header, want := range map[byte]bool{0 << 1: true, 1 << 1: false, 8 << 1: true, 9 << 1: false, 19 << 1: false} {
-		require.Equal(t, want, disposable(&stream.Frame{Track: h265, Data: slice(header)}), header)
-	}
+// A viewer may ask for a rendition of the pictures, and hears the stream's sound.
+func TestRenditionOfPictures(t *testing.T) {
+	f := start(t)
+	p := f.publish(t, "live/a", vp8, opus)
+	small := &stream.Track{ID: 1, Codec: stream.VP8}
+	_, err := p.Stream().Derive(&stream.Derivation{
+		Renditions: []stream.RenditionInfo{{Name: "180p", Tracks: []*stream.Track{small}}},
+		Linger:     time.Millisecond,
+		Make: func(ctx context.Context, src *stream.Subscriber, outs []*stream.Publisher) error {
+			if err := outs[0].SetTracks(small); err != nil {
+				return err
+			}
+			for range src.Frames(ctx) {
+			}
+			return nil
+		},
+	})
+	require.NoError(t, err)
+	r, body := f.post(t, "/live/a?token=sesame&rendition=none", offer)
+	require.Equal(t, 404, r.StatusCode, body)
+	r, answer := f.post(t, "/live/a?token=sesame&rendition=180p", offer)
+	require.Equal(t, 201, r.StatusCode, answer)
+	require.Contains(t, answer, "VP8/90000")
+	require.Contains(t, answer, "opus/48000/2")
+	require.Equal(t, 1, f.following())
+	require.NoError(t, p.Close())
+	require.Eventually(t, func() bool { return f.Transport.Sessions() == 0 && f.following() == 0 }, 10*time.Second, time.Millisecond)
 }

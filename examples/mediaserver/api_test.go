@@ -103,7 +103,7 @@ func TestKeyBehindAddresses(t *testing.T) {
 	hub := &stream.Hub{}
 	defer hub.Close()
 	require.NoError(t, hub.Declare("live/cam", &stream.Declaration{KeyHash: declared.HashKey(apiSecret)}))
-	own, err := o.api.declared(hub, o.auth.authorizer(allow{}))
+	own, err := o.api.declared(hub, o.auth.authorizer(allow{}, &o.api.users))
 	require.NoError(t, err)
 	a := o.auth.everybody(own)
 	for remote, ok := range map[string]bool{"192.0.2.1:5": false, "198.51.100.1:5": true} {

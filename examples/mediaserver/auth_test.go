@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -16,7 +15,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/runnel-media/runnel/api/mediaapi"
+	"github.com/runnel-media/runnel/api/access"
+	"github.com/runnel-media/runnel/api/users"
 	"github.com/runnel-media/runnel/auth"
 	"github.com/runnel-media/runnel/auth/audit"
 	"github.com/runnel-media/runnel/auth/limit"
@@ -29,7 +29,7 @@ var from = netip.MustParseAddrPort("198.51.100.1:5000")
 
 // TestAuthExample: the file that explains all says what it says.
 func TestAuthExample(t *testing.T) {
-	r, err := readAuth("auth.example.yaml")
+	r, err := readAuth("auth.example.yaml", nil)
 	require.NoError(t, err)
 	require.True(t, r.admins)
 	require.Equal(t, 200, r.policy.ConnsPerAddr)
@@ -99,12 +99,12 @@ func TestAuthMistakes(t *testing.T) {
 		{"users: hunter2\n", "[1:"},
 	} {
 		require.NoError(t, os.WriteFile(file, []byte(c.text), 0o600))
-		_, err := readAuth(file)
+		_, err := readAuth(file, nil)
 		require.Error(t, err, c.text)
 		require.ErrorContains(t, err, c.says, c.text)
 		require.NotContains(t, err.Error(), "hunter2", c.text)
 	}
-	_, err := readAuth(filepath.Join(t.TempDir(), "none"))
+	_, err := readAuth(filepath.Join(t.TempDir(), "none"), nil)
 	require.Error(t, err)
 }
 
@@ -128,7 +128,7 @@ func TestAuthReload(t *testing.T) {
 	defer cancel()
 	logged := make(chan string, 10)
 	require.NoError(t, o.auth.open(ctx, slog.New(slog.NewTextHandler(lines{&log, logged}, nil))))
-	a := o.auth.authorizer(allow{publishToken: "the old token"})
+	a := o.auth.authorizer(allow{publishToken: "the old token"}, &users.Store{})
 	plays := func(name string) bool {
 		_, err := a.Authorize(t.Context(), &auth.Request{Action: auth.Play, Stream: name, Remote: from})
 		return err == nil
@@ -136,8 +136,9 @@ func TestAuthReload(t *testing.T) {
 	require.True(t, plays("live/a"))
 	require.False(t, plays("live/b"))
 	require.Equal(t, 5, o.auth.limits.CurrentPolicy().Sessions)
-	require.Equal(t, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, o.auth.limits.CurrentPolicy().Exempt)
-	require.Nil(t, o.auth.callers(), "nobody has a role")
+	require.Equal(t, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, o.auth.limits.Exempt)
+	require.False(t, o.auth.hasRole(), "nobody has one")
+	require.Equal(t, "ann", o.auth.users()[0].Name)
 	_, err = a.Authorize(t.Context(), &auth.Request{Action: auth.Publish, Stream: "x", Token: "the old token", Remote: from})
 	require.NoError(t, err, "-publish-token goes on")
 	_, err = a.Authorize(t.Context(), &auth.Request{Action: auth.Publish, Stream: "x", Remote: netip.MustParseAddrPort("127.0.0.1:5")})
@@ -161,28 +162,6 @@ func TestAuthReload(t *testing.T) {
 	}, 20*time.Second, 5*time.Millisecond)
 }
 
-// TestLimitsByAPI: limits change while the server runs, and what is no limit is
-// refused.
-func TestLimitsByAPI(t *testing.T) {
-	o, err := parse([]string{"-trusted-proxy", "10.0.0.0/8", "-http", "127.0.0.1:0"})
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	require.NoError(t, o.auth.open(ctx, quiet()))
-	set := mediaapi.Live(func() limitsEntry { return limitsOf(o.auth.limits.CurrentPolicy()) }, o.auth.setLimits)
-	require.NoError(t, set.Set(json.RawMessage(`{"sessions": 7, "first_byte": 1.5, "exempt": ["192.0.2.1"]}`)))
-	p := o.auth.limits.CurrentPolicy()
-	require.Equal(t, &limit.Policy{Sessions: 7, FirstByte: 1500 * time.Millisecond,
-		Exempt: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("10.0.0.0/8")}}, p)
-	for _, bad := range []string{`{"session": 7}`, `{"first_byte": "soon"}`, `{"first_byte": -1}`, `{"exempt": ["x"]}`, `7`} {
-		require.Error(t, set.Set(json.RawMessage(bad)), bad)
-	}
-	text, err := json.Marshal(set.Get())
-	require.NoError(t, err)
-	require.NoError(t, set.Set(text), "what is read can be written")
-	require.Equal(t, p, o.auth.limits.CurrentPolicy())
-}
-
 // TestAuthCallers: who has a role in the file may call the API, and nobody else.
 func TestAuthCallers(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "auth.yaml")
@@ -196,6 +175,7 @@ func TestAuthCallers(t *testing.T) {
 	hub := &stream.Hub{}
 	defer hub.Close()
 	web := &http.Server{Handler: http.NotFoundHandler()}
+	a := o.auth.authorizer(allow{}, &o.api.users)
 	require.NoError(t, o.api.start(ctx, o, hub, nil, nil, &servers{}, web, quiet()))
 	for token, want := range map[string]int{"a token of the operators": 200, "a token of a camera only": 401, "a guess at a token here": 401, "": 401} {
 		r := httptest.NewRequest("GET", "/api/v2/me", nil)
@@ -207,6 +187,22 @@ func TestAuthCallers(t *testing.T) {
 		web.Handler.ServeHTTP(w, r)
 		require.Equal(t, want, w.Code, token)
 	}
+	o.api.users.Path = ""
+	_, err = o.api.users.Add(users.User{Name: "bob", Grants: users.Grants{Role: access.Admin, Publish: []string{"{user}/*"}}}, "correct horse")
+	require.NoError(t, err)
+	r := httptest.NewRequest("GET", "/api/v2/me", nil)
+	r.RemoteAddr = "127.0.0.1:4000"
+	r.SetBasicAuth("bob", "correct horse")
+	w := httptest.NewRecorder()
+	web.Handler.ServeHTTP(w, r)
+	require.JSONEq(t, `{"user": "bob", "role": "admin"}`, w.Body.String())
+	q := &auth.Request{Action: auth.Publish, Stream: "bob/cam", User: "bob", Password: "correct horse", Remote: from}
+	g, err := a.Authorize(ctx, q)
+	require.NoError(t, err)
+	require.Equal(t, "bob", g.User)
+	q.Stream = "live/cam"
+	_, err = a.Authorize(ctx, q)
+	require.ErrorIs(t, err, auth.ErrDenied)
 	o, err = parse([]string{"-auth", file}) // HTTP for all the world
 	require.NoError(t, err)
 	require.NoError(t, o.auth.open(ctx, quiet()))
@@ -226,7 +222,19 @@ func TestAuthFlags(t *testing.T) {
 	o, err := parse([]string{"-audit", "udp://127.0.0.1:1", "-trusted-proxy", "::1", "-proxy-protocol"})
 	require.NoError(t, err)
 	require.NoError(t, o.auth.open(t.Context(), quiet()))
-	require.Equal(t, allow{}, o.auth.authorizer(allow{}), "as it was without -auth")
+	a := o.auth.authorizer(allow{publishToken: "the token"}, &users.Store{})
+	_, err = a.Authorize(t.Context(), &auth.Request{Action: auth.Play, Stream: "x", User: "nobody", Password: "x", Remote: from})
+	require.NoError(t, err, "as it was without -auth")
+	guess := auth.Request{Action: auth.Publish, Stream: "x", Token: "a guess", Remote: from}
+	for range 20 {
+		_, err = a.Authorize(t.Context(), &guess)
+		require.ErrorIs(t, err, auth.ErrDenied)
+	}
+	guess.Token = "the token"
+	_, err = a.Authorize(t.Context(), &guess)
+	require.ErrorIs(t, err, auth.ErrPolicy, "who guesses has to wait")
+	_, err = a.Authorize(t.Context(), &auth.Request{Action: auth.Play, Stream: "x", Remote: from})
+	require.NoError(t, err, "and not to play")
 	require.Equal(t, &limit.Policy{}, o.auth.limits.CurrentPolicy())
 }
 

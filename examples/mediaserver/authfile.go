@@ -8,10 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/runnel-media/runnel/api/access"
+	"github.com/runnel-media/runnel/api/users"
 	"github.com/runnel-media/runnel/auth"
 	"github.com/runnel-media/runnel/auth/jwtauth"
 	"github.com/runnel-media/runnel/auth/limit"
@@ -126,18 +126,20 @@ func (m *moment) UnmarshalText(b []byte) (err error) {
 type rules struct {
 	auth   auth.Authorizer
 	policy *limit.Policy
-	admins bool // somebody has a role
+	users  []users.User // those with passwords
+	admins bool         // somebody has a role
 
 	everybody auth.Authorizer // what holds for all, whoever they are
 }
 
-// readAuth reads the file at path.
-func readAuth(path string) (*rules, error) {
+// readAuth reads the file at path. beside, if it is not nil, may identify peers
+// too.
+func readAuth(path string, beside auth.Authorizer) (*rules, error) {
 	var f authFile
 	if err := config.ReadYAML(path, &f); err != nil {
 		return nil, err
 	}
-	r, err := f.rules(filepath.Dir(path))
+	r, err := f.rules(filepath.Dir(path), beside)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -146,11 +148,13 @@ func readAuth(path string) (*rules, error) {
 
 // rules makes an Authorizer of the file: who identifies a peer is asked in
 // turn, behind what holds for everybody.
-func (f *authFile) rules(dir string) (*rules, error) {
+func (f *authFile) rules(dir string, beside auth.Authorizer) (*rules, error) {
 	r := &rules{}
 	var who []auth.Authorizer
 	for _, make := range []func(*rules, string) (auth.Authorizer, error){
-		f.tokens, f.signed, f.passwords, f.issuers, f.certs, f.webhook, f.anonymous,
+		f.tokens, f.signed, f.passwords, f.issuers, f.certs,
+		func(*rules, string) (auth.Authorizer, error) { return beside, nil },
+		f.webhook, f.anonymous,
 	} {
 		a, err := make(r, dir)
 		if err != nil {
@@ -187,42 +191,25 @@ func (f *authFile) rules(dir string) (*rules, error) {
 	return r, nil
 }
 
-// rights makes those of an entry for a user. {user} in patterns is the name.
-func (e *rightsEntry) rights(r *rules, user string) (auth.Rights, error) {
-	out := auth.Rights{User: user, Limits: auth.Limits{BitRate: e.BitRate, Sessions: e.Sessions}, Labels: maps.Clone(e.Labels)}
-	if e.BitRate < 0 || e.Sessions < 0 {
-		return out, errors.New("a limit is below zero")
+// user is the entry's user, or whoever comes to have its rights.
+func (e *rightsEntry) user(name string) (users.User, error) {
+	u := users.User{Name: name, Grants: users.Grants{Publish: e.Publish, Play: e.Play, Sessions: e.Sessions, BitRate: e.BitRate, Labels: e.Labels}}
+	if e.Role == "" {
+		return u, nil
 	}
-	if _, ok := e.Labels[access.RoleLabel]; ok {
-		return out, errors.New("a role is not a label: write it as role")
-	}
-	out.Patterns = map[auth.Action][]string{auth.Publish: filled(e.Publish, user), auth.Play: filled(e.Play, user)}
-	if e.Role != "" {
-		if _, err := access.ParseRole(e.Role); err != nil {
-			return out, err
-		}
-		if out.Labels == nil {
-			out.Labels = map[string]string{}
-		}
-		out.Labels[access.RoleLabel] = e.Role
-		out.Patterns[auth.Admin] = []string{"**"}
-		r.admins = true
-	}
-	return out, nil
+	var err error
+	u.Role, err = access.ParseRole(e.Role)
+	return u, err
 }
 
-// filled puts a user's name into patterns, if it can be a part of one.
-func filled(patterns []string, user string) (list []string) {
-	for _, p := range patterns {
-		if strings.Contains(p, "{user}") {
-			if user == "" || strings.ContainsAny(user, "*/") {
-				continue
-			}
-			p = strings.ReplaceAll(p, "{user}", user)
-		}
-		list = append(list, p)
+// rights makes those of an entry for a user. {user} in patterns is the name.
+func (e *rightsEntry) rights(r *rules, name string) (auth.Rights, error) {
+	u, err := e.user(name)
+	if err != nil {
+		return auth.Rights{}, err
 	}
-	return list
+	r.admins = r.admins || u.Role != 0
+	return u.Rights()
 }
 
 func (f *authFile) tokens(r *rules, _ string) (auth.Authorizer, error) {
@@ -267,8 +254,10 @@ func (f *authFile) passwords(r *rules, dir string) (auth.Authorizer, error) {
 		if err != nil {
 			return fmt.Errorf("users: %s: %w", user, err)
 		}
+		u, err := e.user(user)
+		r.users = append(r.users, u)
 		hashes[user], rights[user] = hash, &got
-		return nil
+		return err
 	}
 	for i := range f.Users {
 		if err := add(f.Users[i].Name, f.Users[i].Password, &f.Users[i].Rights); err != nil {

@@ -13,8 +13,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
+	"github.com/runnel-media/runnel/api/access"
+	"github.com/runnel-media/runnel/api/users"
 	"github.com/runnel-media/runnel/auth"
 	"github.com/runnel-media/runnel/auth/audit"
 	"github.com/runnel-media/runnel/auth/limit"
@@ -33,8 +36,9 @@ type authOptions struct {
 
 	poll    time.Duration // how often the file is looked at
 	who     auth.Swap     // what the file says
+	beside  auth.Swap     // who else may, behind what the file says of everybody
 	all     auth.Swap     // what of it holds for everybody; beside a file only
-	hasRole bool          // it names callers of the API; as of the start
+	said    atomic.Pointer[rules]
 	limits  limit.Limiter
 	trail   *audit.Trail
 	proxies proxied.Proxies
@@ -59,6 +63,7 @@ func (o *authOptions) open(ctx context.Context, log *slog.Logger) (err error) {
 		return errors.New("-proxy-header is X-Forwarded-For or Forwarded")
 	}
 	o.proxies.Header = o.header
+	o.limits.Exempt = o.proxies.Trusted
 	o.trail = &audit.Trail{Log: log}
 	o.limits.Tripped = o.trail.Tripped
 	for _, to := range o.audit {
@@ -72,11 +77,10 @@ func (o *authOptions) open(ctx context.Context, log *slog.Logger) (err error) {
 	if o.file == "" {
 		return nil
 	}
-	r, err := readAuth(o.file)
+	r, err := readAuth(o.file, &o.beside)
 	if err != nil {
 		return err
 	}
-	o.hasRole = r.admins
 	seen := o.content()
 	o.use(r)
 	go o.watch(ctx, seen, log)
@@ -104,7 +108,8 @@ func openSink(to string) (audit.Sink, error) {
 func (o *authOptions) use(r *rules) {
 	o.who.Set(r.auth)
 	o.all.Set(r.everybody)
-	o.setPolicy(*r.policy)
+	o.limits.SetPolicy(r.policy)
+	o.said.Store(r)
 }
 
 // watch reads the file again when it, or the password file that it names, has
@@ -125,7 +130,7 @@ func (o *authOptions) watch(ctx context.Context, seen [sha256.Size]byte, log *sl
 			continue
 		}
 		seen = now
-		r, err := readAuth(o.file)
+		r, err := readAuth(o.file, &o.beside)
 		if err != nil {
 			log.Error("-auth: the file is not as it should be; what it said before holds", "err", err)
 			continue
@@ -149,16 +154,32 @@ func (o *authOptions) content() [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-// authorizer is who decides about media: the file if there is one, with
-// -publish-token beside it, or else without.
-func (o *authOptions) authorizer(without allow) auth.Authorizer {
-	switch {
-	case o.file == "":
-		return without
-	case without.publishToken != "" || without.hooks:
-		return auth.Any(&o.who, auth.ByAction{auth.Publish: without})
+// authorizer is who decides about media: the file if there is one, with store
+// and -publish-token beside it, or else those two alone. Who guesses has to wait.
+func (o *authOptions) authorizer(without allow, store *users.Store) auth.Authorizer {
+	publish := auth.ByAction{auth.Publish: without}
+	if o.file == "" {
+		guarded := &auth.Throttle{Auth: auth.Any(store, publish)}
+		o.beside.Set(guarded)
+		return auth.ByAction{auth.Publish: guarded, auth.Play: named{guarded}}
 	}
+	if without.publishToken == "" && !without.hooks {
+		publish = nil
+	}
+	o.beside.Set(auth.Any(store, publish))
 	return &o.who
+}
+
+// named lets everybody play, as who they say they are if that is true.
+type named struct{ users auth.Authorizer }
+
+func (n named) Authorize(ctx context.Context, r *auth.Request) (*auth.Grant, error) {
+	if r.User != "" {
+		if g, err := auth.Check(ctx, n.users, r); err == nil {
+			return g, nil
+		}
+	}
+	return &auth.Grant{}, nil
 }
 
 // everybody puts what holds for all before an Authorizer that may not ask the
@@ -170,23 +191,36 @@ func (o *authOptions) everybody(next auth.Authorizer) auth.Authorizer {
 	return auth.All(&o.all, next)
 }
 
-// callers is who decides about the API: those whom the file gives a role. nil:
-// it gives nobody one.
-func (o *authOptions) callers() auth.Authorizer {
-	if o.file == "" || !o.hasRole {
-		return nil
+// hasRole reports whether the file gives anybody a role.
+func (o *authOptions) hasRole() bool {
+	r := o.said.Load()
+	return r != nil && r.admins
+}
+
+// users are those with passwords in the file.
+func (o *authOptions) users() []users.User {
+	if r := o.said.Load(); r != nil {
+		return r.users
 	}
-	return auth.Func(func(ctx context.Context, r *auth.Request) (*auth.Grant, error) {
-		q := *r
-		if q.User != "" { // the gate puts the password of basic authentication in both places
-			q.Token = ""
-		}
-		g, err := auth.Check(ctx, &o.who, &q)
-		if err == nil && g.Labels["role"] == "" {
-			return nil, auth.ErrDenied // and not an admin
-		}
-		return g, err
-	})
+	return nil
+}
+
+// caller decides about the API: those have a right whom the file, or the store
+// beside it, gives a role.
+func (o *authOptions) caller(ctx context.Context, r *auth.Request) (*auth.Grant, error) {
+	q := *r
+	if q.User != "" { // the gate puts the password of basic authentication in both places
+		q.Token = ""
+	}
+	who := &o.who
+	if o.file == "" {
+		who = &o.beside
+	}
+	g, err := auth.Check(ctx, who, &q)
+	if err == nil && g.Labels[access.RoleLabel] == "" {
+		return nil, auth.ErrDenied // and not an admin
+	}
+	return g, err
 }
 
 // listener counts connections, and finds out who is behind a proxy.

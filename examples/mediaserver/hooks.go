@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"log/slog"
 	"path"
@@ -19,6 +18,8 @@ type hookOptions struct {
 	list config.List
 	key  string
 	urls hooks.URLs
+
+	calls *hooks.Callbacks // nil: there are none
 }
 
 func (o *hookOptions) flags(fs *flag.FlagSet) {
@@ -28,9 +29,7 @@ func (o *hookOptions) flags(fs *flag.FlagSet) {
 
 // parse reads the URLs.
 func (o *hookOptions) parse() (err error) {
-	if o.urls, err = hooks.Parse(o.list...); err == nil && len(o.urls[hooks.OnForwardBackend]) > 0 {
-		err = errors.New("on_forward_backend is for servers that relay, which this one does not")
-	}
+	o.urls, err = hooks.Parse(o.list...)
 	return err
 }
 
@@ -40,13 +39,21 @@ func (o *hookOptions) decidesPublish() bool {
 	return len(o.urls[hooks.OnPublish])+len(o.urls[hooks.OnConnect]) > 0
 }
 
+// asker returns what says where streams are to be forwarded, nil for nothing.
+func (o *hookOptions) asker() asker {
+	if o.calls == nil || len(o.urls[hooks.OnForwardBackend]) == 0 {
+		return nil
+	}
+	return o.calls
+}
+
 // start puts the services behind an authorizer. stop closes the hub, so that they
 // hear of its end, and waits until they have.
 func (o *hookOptions) start(at *options, hub *stream.Hub, inner auth.Authorizer, log *slog.Logger) (outer auth.Authorizer, stop func()) {
 	if len(o.urls) == 0 {
 		return inner, func() {}
 	}
-	calls := &hooks.Callbacks{
+	o.calls = &hooks.Callbacks{
 		Hub: hub, Auth: inner, Log: log, URLs: o.urls, Key: []byte(o.key), ServerID: "mediaserver",
 		File: func(_, name string) string {
 			if strings.HasSuffix(name, ".m4s") || strings.HasSuffix(name, ".m3u8") {
@@ -61,9 +68,9 @@ func (o *hookOptions) start(at *options, hub *stream.Hub, inner auth.Authorizer,
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = calls.Run(context.Background()) // ends with the hub
+		_ = o.calls.Run(context.Background()) // ends with the hub
 	}()
-	return calls, func() {
+	return o.calls, func() {
 		_ = hub.Close()
 		<-done
 	}

@@ -56,7 +56,7 @@ func TestHooks(t *testing.T) {
 	stop()
 	require.Equal(t, "on_unpublish", actions[len(actions)-1])
 
-	for _, bad := range []string{"on_x=http://h/", "on_play=h", "on_forward_backend=http://h/"} {
+	for _, bad := range []string{"on_x=http://h/", "on_play=h"} {
 		_, err := parse([]string{"-hook-url", bad})
 		require.Error(t, err)
 	}

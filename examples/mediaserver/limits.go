@@ -1,38 +1,36 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/runnel-media/runnel/auth/limit"
 )
 
-// A limitsEntry is a limit.Policy as -auth and the API have it.
+// A limitsEntry is a limit.Policy as -auth has it.
 type limitsEntry struct {
-	Connections           int      `yaml:"connections" json:"connections"`
-	ConnectionsPerAddress int      `yaml:"connections_per_address" json:"connections_per_address"`
-	ConnRate              float64  `yaml:"connection_rate" json:"connection_rate"`
-	ConnRatePerAddress    float64  `yaml:"connection_rate_per_address" json:"connection_rate_per_address"`
-	FirstByte             span     `yaml:"first_byte" json:"first_byte"`
-	Sessions              int      `yaml:"sessions" json:"sessions"`
-	SessionsPerAddress    int      `yaml:"sessions_per_address" json:"sessions_per_address"`
-	SessionsPerUser       int      `yaml:"sessions_per_user" json:"sessions_per_user"`
-	SessionsPerStream     int      `yaml:"sessions_per_stream" json:"sessions_per_stream"`
-	PublisherBitRate      int64    `yaml:"publisher_bit_rate" json:"publisher_bit_rate"`
-	PlayerBitRate         int64    `yaml:"player_bit_rate" json:"player_bit_rate"`
-	BitRate               int64    `yaml:"bit_rate" json:"bit_rate"`
-	BitRatePerAddress     int64    `yaml:"bit_rate_per_address" json:"bit_rate_per_address"`
-	BitRatePerUser        int64    `yaml:"bit_rate_per_user" json:"bit_rate_per_user"`
-	BitRatePerStream      int64    `yaml:"bit_rate_per_stream" json:"bit_rate_per_stream"`
-	Exempt                []string `yaml:"exempt" json:"exempt"`
-	Reauthorize           span     `yaml:"reauthorize" json:"reauthorize"`
+	Connections           int      `yaml:"connections"`
+	ConnectionsPerAddress int      `yaml:"connections_per_address"`
+	ConnRate              float64  `yaml:"connection_rate"`
+	ConnRatePerAddress    float64  `yaml:"connection_rate_per_address"`
+	FirstByte             span     `yaml:"first_byte"`
+	Sessions              int      `yaml:"sessions"`
+	SessionsPerAddress    int      `yaml:"sessions_per_address"`
+	SessionsPerUser       int      `yaml:"sessions_per_user"`
+	SessionsPerStream     int      `yaml:"sessions_per_stream"`
+	PublisherBitRate      int64    `yaml:"publisher_bit_rate"`
+	PlayerBitRate         int64    `yaml:"player_bit_rate"`
+	BitRate               int64    `yaml:"bit_rate"`
+	BitRatePerAddress     int64    `yaml:"bit_rate_per_address"`
+	BitRatePerUser        int64    `yaml:"bit_rate_per_user"`
+	BitRatePerStream      int64    `yaml:"bit_rate_per_stream"`
+	Exempt                []string `yaml:"exempt"`
+	Reauthorize           span     `yaml:"reauthorize"`
 }
 
-// A span is a time: "10s" in YAML, seconds in JSON.
+// A span is a time, as "10s".
 type span time.Duration
 
 func (s *span) UnmarshalText(b []byte) error {
@@ -41,17 +39,6 @@ func (s *span) UnmarshalText(b []byte) error {
 		return errors.New("a time is written as 10s")
 	}
 	*s = span(d)
-	return nil
-}
-
-func (s span) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(s).Seconds()) }
-
-func (s *span) UnmarshalJSON(b []byte) error {
-	var seconds float64
-	if err := json.Unmarshal(b, &seconds); err != nil || seconds < 0 || seconds > 1e9 {
-		return errors.New("a time is a number of seconds")
-	}
-	*s = span(seconds * float64(time.Second))
 	return nil
 }
 
@@ -67,41 +54,6 @@ func (e *limitsEntry) policy() (*limit.Policy, error) {
 		BitRatePerAddr: e.BitRatePerAddress, BitRatePerUser: e.BitRatePerUser, BitRatePerStream: e.BitRatePerStream,
 		Exempt: exempt, Reauthorize: time.Duration(e.Reauthorize),
 	}, nil
-}
-
-// limitsOf is the other way round.
-func limitsOf(p *limit.Policy) limitsEntry {
-	e := limitsEntry{
-		Connections: p.Conns, ConnectionsPerAddress: p.ConnsPerAddr, ConnRate: p.ConnRate, ConnRatePerAddress: p.ConnRatePerAddr,
-		FirstByte: span(p.FirstByte), Sessions: p.Sessions, SessionsPerAddress: p.SessionsPerAddr, SessionsPerUser: p.SessionsPerUser,
-		SessionsPerStream: p.SessionsPerStream, PublisherBitRate: p.PublisherBitRate, PlayerBitRate: p.PlayerBitRate, BitRate: p.BitRate,
-		BitRatePerAddress: p.BitRatePerAddr, BitRatePerUser: p.BitRatePerUser, BitRatePerStream: p.BitRatePerStream,
-		Exempt: []string{}, Reauthorize: span(p.Reauthorize),
-	}
-	for _, x := range p.Exempt {
-		e.Exempt = append(e.Exempt, x.String())
-	}
-	return e
-}
-
-// setLimits puts others in force, until the file changes.
-func (o *authOptions) setLimits(e limitsEntry) error {
-	p, err := e.policy()
-	if err != nil {
-		return err
-	}
-	o.setPolicy(*p)
-	return nil
-}
-
-// setPolicy puts a policy in force. Proxies have no bounds by address.
-func (o *authOptions) setPolicy(p limit.Policy) {
-	for _, x := range o.proxies.Trusted {
-		if !slices.Contains(p.Exempt, x) {
-			p.Exempt = append(slices.Clip(p.Exempt), x)
-		}
-	}
-	o.limits.SetPolicy(&p)
 }
 
 // prefixes reads networks, and addresses as networks of one.

@@ -52,7 +52,7 @@ func main() {
 
 type options struct {
 	rtmp, rtmps, http, https string
-	cert, key                string
+	certificates             tlsOptions
 	pprof                    string
 	publishToken             string
 	writeInterval            time.Duration
@@ -68,17 +68,16 @@ type options struct {
 	auth                     authOptions
 	srt                      srtOptions
 	webrtc                   webrtcOptions
+	relay                    relayOptions
 }
 
-func parse(args []string) (*options, error) {
-	var o options
+func (o *options) flags() *flag.FlagSet {
 	fs := flag.NewFlagSet("mediaserver", flag.ContinueOnError)
 	fs.StringVar(&o.rtmp, "rtmp", ":1935", "address for RTMP, publishers and players; empty: off")
-	fs.StringVar(&o.rtmps, "rtmps", ":1936", "address for RTMPS; only with -cert")
+	fs.StringVar(&o.rtmps, "rtmps", ":1936", "address for RTMPS; only with -cert or -autocert")
 	fs.StringVar(&o.http, "http", ":8080", "address for HTTP; empty: off")
-	fs.StringVar(&o.https, "https", "", "address for HTTPS; only with -cert")
-	fs.StringVar(&o.cert, "cert", "", "TLS certificate, a PEM file")
-	fs.StringVar(&o.key, "key", "", "its private key, a PEM file")
+	fs.StringVar(&o.https, "https", "", "address for HTTPS; only with -cert or -autocert")
+	o.certificates.flags(fs)
 	fs.DurationVar(&o.writeInterval, "write-interval", 40*time.Millisecond, "longest time, and a sixteenth, that a player's data is held back for batching")
 	fs.BoolVar(&o.gopCache, "gop-cache", true, "let players start at the last key frame instead of the next")
 	fs.StringVar(&o.publishToken, "publish-token", "", "what publishers must send as token=…; empty: only this machine may publish")
@@ -103,8 +102,14 @@ func parse(args []string) (*options, error) {
 	o.auth.flags(fs)
 	o.srt.flags(fs)
 	o.webrtc.flags(fs)
+	o.relay.flags(fs)
 	fs.TextVar(&o.logLevel, "log-level", &slog.LevelVar{}, "debug, info, warn or error")
-	if err := config.Parse(fs, args); err != nil {
+	return fs
+}
+
+func parse(args []string) (*options, error) {
+	var o options
+	if err := config.Parse(o.flags(), args); err != nil {
 		return nil, err
 	}
 	if err := o.hooks.parse(); err != nil {
@@ -113,11 +118,8 @@ func parse(args []string) (*options, error) {
 	if err := o.srt.check(); err != nil {
 		return nil, err
 	}
-	if (o.cert == "") != (o.key == "") {
-		return nil, errors.New("-cert and -key go together")
-	}
-	if o.https != "" && o.cert == "" {
-		return nil, errors.New("-https needs -cert and -key")
+	if err := o.certificates.check(o.https); err != nil {
+		return nil, err
 	}
 	return &o, nil
 }
@@ -134,19 +136,27 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: &o.logLevel}))
 	hub := &stream.Hub{Log: log, Cache: stream.Cache{Off: !o.gopCache}, Grace: grace}
 	defer hub.Close()
+	relaying, err := o.relay.open(hub, o, log)
+	if err != nil {
+		return err
+	}
 	if err := o.auth.open(ctx, log); err != nil {
 		return err
 	}
-	own, err := o.api.declared(hub, o.auth.authorizer(allow{publishToken: o.publishToken, hooks: o.hooks.decidesPublish()}))
+	own, err := o.api.declared(hub, o.auth.authorizer(allow{publishToken: o.publishToken, hooks: o.hooks.decidesPublish()}, &o.api.users))
 	if err != nil {
 		return err
 	}
 	authorizer, stopHooks := o.hooks.start(o, hub, o.auth.everybody(own), log)
 	defer stopHooks()
-	authorizer = o.auth.trail.Authorizer(authorizer)
+	authorizer = relaying.start(ctx, o.auth.trail.Authorizer(authorizer), o.hooks.asker())
+	defer relaying.stop()
 	in := &ingest.Server{Hub: hub, Auth: authorizer, Log: log, Limits: &o.auth.limits}
 	o.srt.configure(in)
 	out := &deliver.Server{Hub: hub, Auth: authorizer, Log: log, Limits: &o.auth.limits, WriteInterval: o.writeInterval, Wait: time.Second, HLS: o.hls}
+	if len(o.relay.origins) > 0 {
+		out.Wait = fetchWait
+	}
 	if o.hlsDir != "" {
 		// A file server of the same group may read it.
 		dir := &record.Dir{Path: o.hlsDir, FileMode: 0o640, DirMode: 0o750}
@@ -154,7 +164,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		out.HLS.Storage = dir
 	}
 	go func() { _ = out.Run(ctx) }() // ends with ctx
-	recording, err := o.record.start(ctx, hub, log)
+	recording, err := o.record.start(ctx, hub, o.auth.trail, log)
 	if err != nil {
 		return err
 	}
@@ -168,7 +178,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 
 	s := &servers{failed: make(chan error, 8), wrap: o.auth.listener}
 	defer s.close()
-	tlsConfig, err := o.tls()
+	tlsConfig, err := o.tls(log)
 	if err != nil {
 		return err
 	}
@@ -183,11 +193,11 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		return err
 	}
 	defer stopWebRTC()
-	web := &http.Server{Handler: offers(transcoding.routes(recording.routes(routes(hub, in, out, o)))), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	web := &http.Server{Handler: relaying.routes(offers(transcoding.routes(recording.routes(routes(hub, in, out, o))))), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	if err := o.api.start(ctx, o, hub, recording, transcoding, s, web, log); err != nil {
 		return err
 	}
-	web.Handler = o.auth.handler(web.Handler)
+	web.Handler = o.certificates.routes(o.auth.handler(web.Handler))
 	if err := s.listen("HTTP", o.http, nil, web.Serve); err != nil {
 		return err
 	}
@@ -196,7 +206,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 			return err
 		}
 		h2 := tlsConfig.Clone()
-		h2.NextProtos = []string{"h2", "http/1.1"}
+		h2.NextProtos = o.certificates.protocols()
 		if err := s.listen("HTTPS", o.https, h2, web.Serve); err != nil {
 			return err
 		}
@@ -204,7 +214,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if err := s.listen("pprof", o.pprof, nil, servePprof); err != nil {
 		return err
 	}
-	if o.demo {
+	if o.demo && len(o.relay.origins) == 0 { // an edge has its origin's
 		go demo(ctx, hub, log)
 	}
 	o.greet(stdout)
@@ -223,19 +233,15 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	return nil
 }
 
-func (o *options) tls() (*tls.Config, error) {
-	if o.cert == "" {
-		return nil, nil
-	}
-	cert, err := tls.LoadX509KeyPair(o.cert, o.key)
-	if err != nil {
+func (o *options) tls(log *slog.Logger) (*tls.Config, error) {
+	c, err := o.certificates.config(log)
+	if c == nil || err != nil {
 		return nil, err
 	}
 	roots, err := o.auth.roots()
 	if err != nil {
 		return nil, err
 	}
-	c := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	if roots != nil {
 		c.ClientCAs, c.ClientAuth = roots, tls.VerifyClientCertIfGiven
 	}

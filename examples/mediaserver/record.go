@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/runnel-media/runnel/auth"
+	"github.com/runnel-media/runnel/auth/audit"
 	"github.com/runnel-media/runnel/internal/config"
 	"github.com/runnel-media/runnel/record"
 	"github.com/runnel-media/runnel/record/s3store"
@@ -25,6 +26,7 @@ type recordOptions struct {
 	dir      string
 	format   record.Format
 	segment  time.Duration
+	rewind   time.Duration
 	keep     record.Retention
 	s3       string
 }
@@ -34,6 +36,7 @@ func (o *recordOptions) flags(fs *flag.FlagSet) {
 	fs.StringVar(&o.dir, "record-dir", "recordings", "directory for recordings")
 	fs.TextVar(&o.format, "record-format", record.MP4, "mp4, flv or hls")
 	fs.DurationVar(&o.segment, "record-segment", 0, "begin another file after so much, at a key frame; 0: one file a stream")
+	fs.DurationVar(&o.rewind, "record-rewind", 0, "how much of each stream in -record to keep in memory for clips of the API, at most 32 MiB; 0: what late players get, since the last key frame")
 	fs.Func("record-keep", `how much to keep: an age as "720h" or "30d", a size as "50GB", a count of each stream's recordings as "100", or several with commas; empty: everything`, func(v string) (err error) {
 		o.keep, err = parseKeep(v)
 		return err
@@ -95,7 +98,7 @@ type recording struct {
 }
 
 // start records until ctx ends, if that is asked for; else it returns nil.
-func (o *recordOptions) start(ctx context.Context, hub *stream.Hub, log *slog.Logger) (*recording, error) {
+func (o *recordOptions) start(ctx context.Context, hub *stream.Hub, trail *audit.Trail, log *slog.Logger) (*recording, error) {
 	if len(o.patterns) == 0 {
 		return nil, nil
 	}
@@ -112,7 +115,11 @@ func (o *recordOptions) start(ctx context.Context, hub *stream.Hub, log *slog.Lo
 	}
 	r := &record.Recorder{
 		Hub: hub, Storage: storage, Log: log, Match: match,
-		Format: o.format, Segment: o.segment, Keep: o.keep,
+		Format: o.format, Segment: o.segment, Keep: o.keep, Rewind: o.rewind, Rewinds: match,
+	}
+	r.Audit = func(_ context.Context, d record.Deletion) error {
+		trail.Record(deletion(d))
+		return nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	rec := &recording{recorder: r, cancel: cancel, done: make(chan struct{})}
@@ -125,9 +132,15 @@ func (o *recordOptions) start(ctx context.Context, hub *stream.Hub, log *slog.Lo
 	}()
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails
-	rec.files = &record.Handler{Library: &record.Library{Storage: storage, Log: log}, Key: key, Auth: auth.Func(watchRecordings)}
+	rec.files = &record.Handler{Library: &record.Library{Storage: storage, Log: log, Audit: r.Audit}, Key: key, Auth: auth.Func(watchRecordings)}
 	rec.Handler = http.StripPrefix("/recordings", rec.files)
 	return rec, nil
+}
+
+// deletion is how the audit trail has that a recording is deleted.
+func deletion(d record.Deletion) audit.Event {
+	return audit.Event{Time: d.Time, Kind: audit.Call, User: d.By, Action: "delete", Protocol: "record",
+		Target: d.Info.Name, Result: audit.Allowed, Reason: d.Reason}
 }
 
 // storage returns where recordings go.

@@ -82,6 +82,9 @@ func listStreams(hub *stream.Hub, o *options) streamList {
 			list.Publish["rtmp"] = "rtmp://localhost:" + port + "/live/NAME"
 		}
 	}
+	if o.webrtc.addr != "" {
+		list.Publish["whip"] = "/whip/live/NAME"
+	}
 	for s := range hub.Streams() {
 		st := s.Stats()
 		info := streamInfo{

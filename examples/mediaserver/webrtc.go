@@ -8,22 +8,30 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"path"
 	"time"
 
 	"github.com/runnel-media/runnel/deliver"
 	"github.com/runnel-media/runnel/deliver/whep"
 	"github.com/runnel-media/runnel/ingest"
 	"github.com/runnel-media/runnel/ingest/whip"
+	"github.com/runnel-media/runnel/turn"
 )
 
 // webrtcOptions are the flags of WebRTC.
 type webrtcOptions struct {
 	addr   string
 	public []netip.Addr
+	turn   string
+	srs    bool
+
+	relay *turn.Server // of -turn, once it runs; nil: there is none
 }
 
 func (o *webrtcOptions) flags(fs *flag.FlagSet) {
-	fs.StringVar(&o.addr, "webrtc", ":8000", "address for WebRTC's media, over UDP; offers are posted to /whip/live/NAME and /whep/live/NAME; empty: off")
+	fs.StringVar(&o.addr, "webrtc", ":8000", "address for WebRTC's media, over UDP and TCP; offers are posted to /whip/live/NAME and /whep/live/NAME; empty: off")
+	fs.StringVar(&o.turn, "turn", "", "address for a TURN server over UDP and TCP, such as :3478, that relays to -webrtc and is told to WebRTC's peers; empty: off")
+	fs.BoolVar(&o.srs, "webrtc-srs", false, "take WebRTC's offers as SRS does too, at /rtc/v1/")
 	fs.Func("public-ip", "address under which WebRTC's peers reach this machine; may be repeated; none: those that it has", func(v string) error {
 		ip, err := netip.ParseAddr(v)
 		if err == nil {
@@ -42,19 +50,51 @@ func (o *webrtcOptions) start(s *servers, in *ingest.Server, out *deliver.Server
 	if err != nil {
 		return nil, nil, fmt.Errorf("WebRTC: %w", err)
 	}
+	l, err := net.Listen("tcp", pc.LocalAddr().String())
+	if err != nil {
+		pc.Close()
+		return nil, nil, fmt.Errorf("WebRTC: %w", err)
+	}
 	t := &whip.Transport{Addrs: o.public, Log: log}
+	go func() {
+		if err := t.Serve(l); !errors.Is(err, net.ErrClosed) {
+			s.failed <- fmt.Errorf("WebRTC: %w", err)
+		}
+	}()
 	go func() {
 		if err := t.ServePacket(pc); !errors.Is(err, net.ErrClosed) {
 			s.failed <- fmt.Errorf("WebRTC: %w", err)
 		}
 	}()
-	publish := http.StripPrefix("/whip", &whip.Handler{Server: in, Transport: t})
-	play := http.StripPrefix("/whep", &whep.Handler{Server: out, Transport: t, Wait: time.Second})
+	stop = func() { t.Close() }
+	var ice func(*http.Request) []string
+	if o.turn != "" {
+		var stopTURN func()
+		if ice, stopTURN, err = o.startTURN(s, log); err != nil {
+			t.Close()
+			return nil, nil, err
+		}
+		stop = func() { t.Close(); stopTURN() }
+	}
+	publish := &whip.Handler{Server: in, Transport: t, ICEServers: ice}
+	play := &whep.Handler{Server: out, Transport: t, ICEServers: ice, Wait: time.Second}
 	return func(others http.Handler) http.Handler {
 		mux := http.NewServeMux()
 		mux.Handle("/", others)
-		mux.Handle("/whip/", publish)
-		mux.Handle("/whep/", play)
+		mux.Handle("/whip/", http.StripPrefix("/whip", publish))
+		mux.Handle("/whep/", http.StripPrefix("/whep", play))
+		if o.srs {
+			players := &whep.SRS{Handler: play}
+			publishers := &whip.SRS{Handler: publish, Players: players}
+			mux.Handle("/rtc/v1/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				switch path.Base(r.URL.Path) {
+				case "whip", "publish":
+					publishers.ServeHTTP(w, r)
+				default:
+					players.ServeHTTP(w, r)
+				}
+			}))
+		}
 		return mux
-	}, func() { t.Close() }, nil
+	}, stop, nil
 }

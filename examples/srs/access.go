@@ -22,6 +22,8 @@ func (g gatekeeper) Authorize(_ context.Context, r *auth.Request) (*auth.Grant, 
 		return nil, fmt.Errorf("%w: the virtual host is off", auth.ErrDenied)
 	case r.Protocol == "srt" && !v.srt:
 		return nil, fmt.Errorf("%w: the virtual host has no SRT", auth.ErrDenied)
+	case (r.Protocol == "whip" || r.Protocol == "whep") && !v.rtc:
+		return nil, fmt.Errorf("%w: the virtual host has no WebRTC", auth.ErrDenied)
 	case !v.rules.allow(r.Action, r.Remote.Addr()):
 		return nil, fmt.Errorf("%w: security", auth.ErrDenied)
 	case !v.refer.allow(r.Action, r.PageURL):

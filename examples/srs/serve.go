@@ -24,6 +24,7 @@ import (
 	"github.com/runnel-media/runnel/api/srsapi"
 	"github.com/runnel-media/runnel/deliver"
 	"github.com/runnel-media/runnel/ingest"
+	"github.com/runnel-media/runnel/ingest/whip"
 	"github.com/runnel-media/runnel/record"
 	"github.com/runnel-media/runnel/stream"
 )
@@ -37,6 +38,7 @@ type server struct {
 	out    *deliver.Server
 	failed chan error
 
+	webrtc    *whip.Transport // nil: off
 	listeners []net.Listener
 	webs      []*http.Server
 	dirs      []*record.Dir
@@ -179,7 +181,17 @@ func (s *server) start(serviceID string) error {
 		return err
 	}
 	var web http.Handler = newWebsite(s.set, s.hub, s.out)
+	offers, err := s.rtc(ctx, serviceID)
+	if err != nil {
+		return err
+	}
 	api := s.api(serviceID)
+	if offers != nil {
+		mux := http.NewServeMux()
+		mux.Handle("/", api)
+		mux.Handle("/rtc/v1/", offers) // http_api.auth is not for them
+		api = mux
+	}
 	if s.set.api.enabled && s.set.web.enabled && s.set.api.addr == s.set.web.addr {
 		web = joined{api, web}
 		s.set.api.enabled = false
@@ -200,11 +212,11 @@ func (s *server) start(serviceID string) error {
 	return nil
 }
 
-// joined is the API and the website on one port.
+// joined is the API, WebRTC's with it, and the website on one port.
 type joined struct{ api, web http.Handler }
 
 func (j joined) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/api" || strings.HasPrefix(r.URL.Path, "/api/") {
+	if r.URL.Path == "/api" || strings.HasPrefix(r.URL.Path, "/api/") || strings.HasPrefix(r.URL.Path, "/rtc/") {
 		j.api.ServeHTTP(w, r)
 		return
 	}
@@ -347,6 +359,9 @@ func (d *dvrSettings) applies(name string) bool {
 func (s *server) stop() {
 	drain, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
+	if s.webrtc != nil {
+		_ = s.webrtc.Close()
+	}
 	_ = s.in.Close()
 	_ = s.out.Shutdown(drain)
 	for _, l := range s.listeners {

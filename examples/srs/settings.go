@@ -16,6 +16,7 @@ type settings struct {
 	listen         []string
 	rtmps          listener
 	srt            srtSettings
+	rtc            rtcSettings
 	maxConnections int
 	daemon         bool
 	pid, workDir   string
@@ -63,15 +64,21 @@ type vhost struct {
 	name    string // "" is the default one, as in auth.Request
 	enabled bool
 	srt     bool
-	play    playSettings
-	remux   *mount // nil: off
-	hls     hlsSettings
-	dash    bool
-	dvr     dvrSettings
-	hooks   hooks.URLs
-	notify  int64 // bytes that are read of the answer to on_hls_notify
-	rules   *rules
-	refer   *refer
+	rtc     bool
+	// How long WebRTC's peers may be silent; the default one's, for all.
+	rtcTimeout time.Duration
+	// Whose sound is put into other codecs; its pictures pass anyway.
+	rtmpToRTC, rtcToRTMP bool
+
+	play   playSettings
+	remux  *mount // nil: off
+	hls    hlsSettings
+	dash   bool
+	dvr    dvrSettings
+	hooks  hooks.URLs
+	notify int64 // bytes that are read of the answer to on_hls_notify
+	rules  *rules
+	refer  *refer
 }
 
 type playSettings struct {
@@ -177,6 +184,7 @@ func newSettings(root *directive, env map[string]string) (*settings, error) {
 		s.warnings = append(s.warnings, "there is no vhost "+defaultVhost+": streams of no virtual host are refused")
 		s.vhosts[0].play = r.play(nil)
 	}
+	s.rtc = r.rtc()
 	s.notice(r, root)
 	return s, errors.Join(r.errs...)
 }

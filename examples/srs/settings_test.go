@@ -80,8 +80,9 @@ func TestEnvironment(t *testing.T) {
 	require.Equal(t, []any{"live", "cam", true}, []any{app, name, ok})
 	require.Equal(t, []string{
 		"daemon on: stays in the foreground; systemd and Docker want it so", "environment: SRS_TYPO is not known here",
-		"rtc_server.enabled: WebRTC (port 8000) is not in yet",
 	}, s.warnings)
+	require.True(t, s.rtc.enabled)
+	require.Equal(t, ":8000", s.rtc.addr)
 }
 
 const typical = `
@@ -110,17 +111,23 @@ vhost example.com {
 func TestFile(t *testing.T) {
 	root, err := parseConf("srs.conf", typical)
 	require.NoError(t, err)
-	s, err := newSettings(root, map[string]string{"SRS_MAX_CONNECTIONS": "7"})
+	s, err := newSettings(root, map[string]string{"SRS_MAX_CONNECTIONS": "7", "CANDIDATE": "192.0.2.1 192.0.2.2"})
 	require.NoError(t, err)
 	require.Equal(t, 7, s.maxConnections, "the environment comes first")
 	require.Empty(t, s.log.file)
 	require.Equal(t, []string{
-		"rtc_server.enabled: WebRTC (port 8000) is not in yet",
 		"srs.conf:13: vhost.hls.hls_strange is not known here",
 		"srs.conf:20: vhost.play is the default virtual host's for all",
 		"srs.conf:9: strange is not known here",
-		"vhost.rtc.enabled: WebRTC is not in yet", "vhost.rtc.rtmp_to_rtc: RTMP to WebRTC is not in yet",
 	}, sorted(s.warnings))
+	require.True(t, s.rtc.tcp.enabled)
+	require.Equal(t, []string{"192.0.2.1", "192.0.2.2"}, s.rtc.candidates)
+	addrs, err := s.rtc.addrs(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")}, addrs)
+	require.True(t, s.vhosts[0].bridges())
+	require.False(t, s.vhosts[1].bridges())
+	require.Equal(t, 30*time.Second, s.vhosts[0].rtcTimeout)
 	require.Len(t, s.vhosts, 2)
 	require.False(t, s.vhosts[0].play.gopCache)
 	v := s.vhosts[1]

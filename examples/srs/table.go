@@ -22,6 +22,7 @@ var directives = tableOf(map[meaning]string{
 	used: `listen max_connections daemon pid work_dir server_id utc_time srs_log_tank srs_log_file srs_log_level srs_log_level_v2
 		rtmps.enabled rtmps.listen rtmps.key rtmps.cert
 		srt_server.enabled srt_server.listen srt_server.latency srt_server.passphrase srt_server.peer_idle_timeout vhost.srt.enabled
+		rtc_server.enabled rtc_server.listen rtc_server.tcp.enabled rtc_server.tcp.listen rtc_server.candidate vhost.rtc.enabled vhost.rtc.stun_timeout vhost.rtc.rtmp_to_rtc vhost.rtc.rtc_to_rtmp
 		http_api.enabled http_api.listen http_api.auth.enabled http_api.auth.username http_api.auth.password
 		http_api.https.enabled http_api.https.listen http_api.https.key http_api.https.cert
 		http_server.enabled http_server.listen http_server.dir http_server.crossdomain
@@ -39,7 +40,12 @@ var directives = tableOf(map[meaning]string{
 		vhost.http_hooks.on_hls vhost.http_hooks.on_hls_notify
 		vhost.security.enabled vhost.security.allow vhost.security.deny
 		vhost.refer.enabled vhost.refer.all vhost.refer.publish vhost.refer.play`,
-	ignored: `srt_server.recvlatency srt_server.peerlatency srt_server.tsbpdmode srt_server.tlpktdrop srt_server.sendbuf srt_server.recvbuf
+	ignored: `rtc_server.protocol rtc_server.ecdsa rtc_server.reuseport rtc_server.merge_nalus rtc_server.api_as_candidates
+		rtc_server.resolve_api_domain rtc_server.keep_api_domain rtc_server.use_auto_detect_network_ip rtc_server.ip_family
+		rtc_server.perf_stat rtc_server.queue_length
+		vhost.rtc.nack vhost.rtc.nack_no_copy vhost.rtc.twcc vhost.rtc.stun_strict_check vhost.rtc.dtls_role vhost.rtc.dtls_version
+		vhost.rtc.drop_for_pt vhost.rtc.pli_for_rtmp vhost.rtc.keep_avc_nalu_sei vhost.rtc.opus_bitrate vhost.rtc.aac_bitrate
+		srt_server.recvlatency srt_server.peerlatency srt_server.tsbpdmode srt_server.tlpktdrop srt_server.sendbuf srt_server.recvbuf
 		srt_server.payloadsize srt_server.mss srt_server.connect_timeout srt_server.pbkeylen vhost.srt.srt_to_rtmp chunk_size vhost.chunk_size asprocess empty_ip_ok inotify_auto_reload auto_reload_for_docker in_docker
 		disable_daemon_for_docker force_grace_quit grace_start_wait grace_final_wait tcmalloc_release_rate query_latest_version
 		first_wait_for_qlv pithy_print_ms ff_log_dir ff_log_level threads.* circuit_breaker.* stats.*
@@ -67,10 +73,9 @@ type absence struct {
 }
 
 var absences = []absence{
-	{"rtc_server.enabled", "on", "WebRTC (port 8000)"},
-	{"vhost.rtc.enabled", "on", "WebRTC"},
-	{"vhost.rtc.rtmp_to_rtc", "on", "RTMP to WebRTC"},
-	{"vhost.rtc.rtc_to_rtmp", "on", "WebRTC to RTMP"},
+	{"rtc_server.encrypt", "off", "WebRTC in the clear"},
+	{"rtc_server.black_hole.enabled", "on", "a copy of WebRTC's packets in the clear"},
+	{"vhost.rtc.keep_bframe", "on", "B-frames to WebRTC"},
 	{"vhost.http_remux.has_audio", "off", "remux without the sound"},
 	{"vhost.http_remux.has_video", "off", "remux without the picture"},
 	{"vhost.forward.enabled", "on", "forward"},

@@ -15,6 +15,9 @@ func (r *reader) vhost(d *directive, name string) *vhost {
 	r.in = d
 	defer func() { r.in = nil }()
 	v := &vhost{name: name, enabled: r.on("vhost.enabled", true), dash: r.on("vhost.dash.enabled", false), srt: r.on("vhost.srt.enabled", false)}
+	v.rtc = r.on("vhost.rtc.enabled", false)
+	v.rtmpToRTC, v.rtcToRTMP = r.on("vhost.rtc.rtmp_to_rtc", false), r.on("vhost.rtc.rtc_to_rtmp", false)
+	v.rtcTimeout = r.seconds("vhost.rtc.stun_timeout", 30, 5, 600)
 	v.play = r.play(d)
 	if r.on("vhost.http_remux.enabled", false) {
 		v.remux = r.mount("vhost.http_remux.mount", "[vhost]/[app]/[stream].flv", name)

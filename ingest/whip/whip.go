@@ -66,7 +66,15 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, o *webrtc.Offer)
 		http.Error(w, "bad stream name", http.StatusNotFound)
 		return nil, nil, errAnswered
 	}
+	o.From = req.Remote.Addr()
 	req.Protocol = "whip"
+	// A page of another site must not publish from its visitor's machine, which
+	// may be let in for its address. One that has a token may.
+	var origins http.CrossOriginProtection
+	if !req.HasCredentials() && origins.Check(r) != nil {
+		http.Error(w, "a page of another site needs a token", http.StatusForbidden)
+		return nil, nil, errAnswered
+	}
 	p := &publication{}
 	// The request ends with its answer; the publication does not.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
@@ -79,6 +87,7 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, o *webrtc.Offer)
 		refuse(w, r, req, err)
 		return nil, nil, errAnswered
 	}
+	p.frames.Publisher = p.pub
 	s, answer, err := h.Transport.Receive(o, h.PeerOrder, webrtc.Handler{Frame: p.frame, Ended: p.ended})
 	if err != nil {
 		p.ended(err)

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/runnel-media/runnel/auth"
+	"github.com/runnel-media/runnel/auth/limit"
 	"github.com/runnel-media/runnel/ingest"
 	"github.com/runnel-media/runnel/stream"
 )
@@ -101,9 +102,16 @@ func TestStatuses(t *testing.T) {
 		"no type":       {"POST", "/live/a", offer, sdp[2:], 415},
 		"JSON":          {"POST", "/live/a", "{}", []string{"Content-Type", "application/json"}, 415},
 		"too long":      {"POST", "/live/a", offer + long, sdp, 413},
+		"1 MB":          {"POST", "/live/a", offer + strings.Repeat("a=x\r\n", 1<<20/5), sdp, 413},
+		"1000 media":    {"POST", "/live/a", offer + strings.Repeat("m=video 9 UDP/TLS/RTP/SAVPF 96\r\n", 1000), sdp, 400},
+		"no ufrag":      {"POST", "/live/a", strings.ReplaceAll(offer, "a=ice-ufrag:abcd\r\n", ""), sdp, 400},
+		"no password":   {"POST", "/live/a", strings.ReplaceAll(offer, "a=ice-pwd:0123456789012345678901\r\n", ""), sdp, 400},
+		"SHA-1":         {"POST", "/live/a", strings.ReplaceAll(offer, "sha-256", "sha-1"), sdp, 400},
+		"nothing sent":  {"POST", "/live/a", strings.ReplaceAll(offer, "sendonly", "recvonly"), sdp, 400},
 		"bad name":      {"POST", "/live/../etc", offer, sdp, 404},
 		"no codec":      {"POST", "/live/a", strings.NewReplacer("H264", "Cinepak", "opus", "speex").Replace(offer), sdp, 400},
 		"GET":           {"GET", "/live/a", "", nil, 405},
+		"another site":  {"POST", "/live/a", offer, append([]string{"Sec-Fetch-Site", "cross-site"}, sdp[:2]...), 403},
 		"no session":    {"DELETE", "/_session/guess", "", nil, 404},
 		"GET a session": {"GET", "/_session/guess", "", nil, 404},
 		"preflight":     {"OPTIONS", "/live/a", "", nil, 204},
@@ -175,4 +183,26 @@ func TestEnds(t *testing.T) {
 		require.True(t, s.Kick(stream.ErrKicked))
 	}
 	require.Eventually(t, gone, 10*time.Second, time.Millisecond)
+}
+
+// An address has as many sessions as it may, and its next offers leave nothing.
+func TestLimit(t *testing.T) {
+	f := start(t)
+	f.Transport.Setup = time.Minute
+	limits := &limit.Limiter{}
+	limits.SetPolicy(&limit.Policy{SessionsPerAddr: 1})
+	f.Server.Limits = limits
+	r, answer := f.do(t, "POST", "/live/a", offer, sdp...)
+	require.Equal(t, 201, r.StatusCode, answer)
+	at := strings.TrimPrefix(r.Header.Get("Location"), "/whip")
+	r, _ = f.do(t, "POST", "/live/b", offer, sdp...)
+	require.Equal(t, 503, r.StatusCode)
+	require.NotEmpty(t, r.Header.Get("Retry-After"))
+	require.Equal(t, 1, f.Transport.Sessions())
+	r, _ = f.do(t, "DELETE", at, "")
+	require.Equal(t, 200, r.StatusCode)
+	require.Eventually(t, func() bool {
+		r, _ = f.do(t, "POST", "/live/b", offer, sdp...)
+		return r.StatusCode == 201
+	}, 10*time.Second, 10*time.Millisecond)
 }

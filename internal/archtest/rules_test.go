@@ -96,7 +96,7 @@ var places = []place{
 	{path: "stream/transcode/...", layer: extension, also: []string{"stream/transcode"}},
 
 	{path: "api/access", layer: extension, also: []string{"auth/audit"}}, // before the handlers of every role
-	{path: "api/...", layer: control, also: []string{"api/mediaapi", "api/turnapi", "api/srsapi", "api/prom", "api/mediaprom", "api/access", "api/internal/process", "api/internal/srsname", "api/declared", "api/tokens", "api/recordapi", "api/console", "api/internal/rest", "api/internal/resttest", "api/internal/state"}},
+	{path: "api/...", layer: control, also: []string{"api/mediaapi", "api/turnapi", "api/srsapi", "api/prom", "api/mediaprom", "api/access", "api/internal/process", "api/internal/srsname", "api/declared", "api/tokens", "api/users", "api/recordapi", "api/relayapi", "api/console", "api/internal/rest", "api/internal/resttest", "api/internal/state"}},
 
 	{path: "examples/...", layer: host},
 
@@ -126,7 +126,7 @@ var modules = []module{
 	{"github.com/redis/go-redis/v9", []layer{extension, control, host}},
 	{"github.com/thesyncim/gopus", []layer{extension}},
 	{"github.com/tphakala/go-aac", []layer{extension}}, // LGPL: in stream/transcode/goaac only
-	{"golang.org/x/crypto", []layer{extension}},
+	{"golang.org/x/crypto", []layer{extension, host}},
 	{"golang.org/x/net", []layer{leaf, engine}},
 	{"golang.org/x/sys", []layer{leaf, engine, role, extension}},
 	{"golang.org/x/text", []layer{vocabulary}},
@@ -154,6 +154,7 @@ var modules = []module{
 	{"github.com/pion/srtp/v3", []layer{format, engine}},
 	{"github.com/pion/logging", []layer{engine}}, // to keep pion/dtls silent
 	{"github.com/pion/stun/v2", []layer{vocabulary, role}},
+	{"github.com/pion/stun/v4", []layer{engine}}, // the types that pion/ice takes
 }
 
 // An apart is a pair of package sets of which neither may link the other,

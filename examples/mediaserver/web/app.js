@@ -1,7 +1,8 @@
 // The page: lists the live streams, plays one, and shows how to watch and
 // publish by other means. Whatever comes from the server is put in as text.
 
-import { addressRows, publishPanels } from "./share.js";
+import { addressRows, publishPanels, showTabs } from "./share.js";
+import { cameraPanel } from "./camera.js";
 import { LivePlayer } from "./player.js";
 import { transports } from "./transport.js";
 
@@ -16,6 +17,7 @@ const player = new LivePlayer(video);
 let streams = []; // what streams.json listed last
 let chosen = null; // name of the stream in the player
 let seenType = null; // its media type in streams.json, null if it was not there
+let webrtc = false; // the server has WHIP and WHEP
 let publishBase = ""; // RTMP address to publish to with NAME in it, "" if there is none
 
 // The list
@@ -43,8 +45,10 @@ function take(list) {
   $("version").textContent = list.version ?? "";
   // The server says localhost, for it does not know by what name it was reached.
   const base = (list.publish?.rtmp ?? "").replace("//localhost:", () => `//${location.hostname}:`);
-  if (base !== publishBase) {
+  const rtc = Boolean(list.publish?.whip);
+  if (base !== publishBase || rtc !== webrtc) {
     publishBase = base;
+    webrtc = rtc;
     showAddresses();
   }
   showStreams();
@@ -123,7 +127,8 @@ function choose(name) {
   seenType = null;
   $("name").textContent = name;
   document.title = `${name} · Runnel`;
-  player.load(`/${pathOf(name)}`);
+  const audio = streams.find((s) => s.name === name)?.tracks?.some((t) => t.kind === "audio") ?? false;
+  player.load(`/${pathOf(name)}`, { whep: webrtc ? new URL(`/whep/${pathOf(name)}`, location.href).href : "", audio });
   showStreams();
   showTracks(streams.find((s) => s.name === name));
   showAddresses();
@@ -146,7 +151,8 @@ function showTracks(stream) {
 function showAddresses() {
   $("watch").hidden = chosen === null;
   if (chosen !== null) $("urls").replaceChildren(...addressRows(chosen, pathOf(chosen), publishBase));
-  $("publish").hidden = !publishBase;
+  $("publish").hidden = !publishBase && !webrtc;
+  showTabs({ camera: webrtc, test: publishBase, file: publishBase, obs: publishBase });
   if (publishBase) publishPanels($("publish-name").value.trim() || "mystream", publishBase);
 }
 
@@ -233,7 +239,8 @@ function showFigures() {
   const playing = player.state === "playing";
   stage.toggleAttribute("data-stalled", s.stalled);
   const seconds = (n) => (Number.isFinite(n) ? `${n.toFixed(1)} s` : "");
-  const latency = seconds(s.latency);
+  // WebRTC is worth telling the milliseconds.
+  const latency = Number.isFinite(s.latency) && s.latency < 1 ? `${Math.round(s.latency * 1000)} ms` : seconds(s.latency);
   $("latency").textContent = seconds(s.live) || latency;
   $("live").dataset.edge = playing && s.latency < s.target + 1.5;
   $("protocol-name").textContent = playing ? s.transport : "";
@@ -324,6 +331,7 @@ $("player").addEventListener("keydown", (e) => {
   if (action) action();
 });
 $("publish-name").addEventListener("input", showAddresses);
+cameraPanel($("panel-camera"), () => $("publish-name"));
 addEventListener("hashchange", () => choose(nameInHash() ?? pick()));
 
 video.muted = true; // browsers start nothing that is heard by itself

@@ -141,12 +141,20 @@ function select(tab) {
     document.getElementById(t.getAttribute("aria-controls")).hidden = !on;
   }
 }
-for (const [i, tab] of tabs.entries()) {
+
+// showTabs hides the tabs that are not true by their names.
+export function showTabs(shown) {
+  for (const t of tabs) t.hidden = !shown[t.id.replace("tab-", "")];
+  if (tabs.find((t) => t.getAttribute("aria-selected") === "true").hidden) select(tabs.find((t) => !t.hidden) ?? tabs[0]);
+}
+
+for (const tab of tabs) {
   tab.addEventListener("click", () => select(tab));
   tab.addEventListener("keydown", (e) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[e.key];
     if (!step) return;
-    const next = tabs[(i + step + tabs.length) % tabs.length];
+    const there = tabs.filter((t) => !t.hidden);
+    const next = there[(there.indexOf(tab) + step + there.length) % there.length];
     select(next);
     next.focus();
   });

@@ -43,7 +43,7 @@ type server struct {
 	*peer.Process
 	dir             string // that it runs in
 	rtmp, api, http string // addresses
-	srt             string
+	srt, rtc        string
 }
 
 // start starts it in a folder of its own, with variables that hold its addresses, as
@@ -54,10 +54,16 @@ func start(t *testing.T, config func(s *server) (env, args []string)) *server {
 		peer.Run(t, 5*time.Minute, "go", "build", "-C", "../../..", "-o", path, "./examples/srs")
 	})
 	s := &server{dir: t.TempDir(), rtmp: peer.FreeAddr(t), api: peer.FreeAddr(t), http: peer.FreeAddr(t)}
-	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
-	require.NoError(t, err)
-	s.srt = udp.LocalAddr().String()
-	require.NoError(t, udp.Close())
+	var sockets []net.PacketConn
+	for _, addr := range []*string{&s.srt, &s.rtc} {
+		udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+		require.NoError(t, err)
+		*addr = udp.LocalAddr().String()
+		sockets = append(sockets, udp)
+	}
+	for _, udp := range sockets { // both are had at once, so that they differ
+		require.NoError(t, udp.Close())
+	}
 	env, args := config(s)
 	s.Process = peer.StartIn(t, s.dir, env, program, args...)
 	for _, addr := range []string{s.rtmp, s.api, s.http} {

@@ -43,7 +43,6 @@ func TestBrowsers(t *testing.T) {
 			got := until(t, to, "receiver", "pictures and sound", func(s Stats) bool { return s.Frames > 50 && s.Frequency > 400 && s.Frequency < 480 })
 			t.Logf("played: %+v", got)
 			require.EqualValues(t, 320, got.Width)
-			require.Zero(t, got.Freezes)
 		})
 	}
 }

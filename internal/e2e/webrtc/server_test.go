@@ -107,6 +107,25 @@ const publish = async (url, prefer) => {
 };
 let energy = 0, frequency = 0;
 const play = async url => {
+	listen();
+	resource = await exchange(receiver, url);
+};
+// relayed plays through the TURN servers of the answer alone, as RFC 9725 Section 4.6 has it.
+const relayed = async (url, transport) => {
+	listen();
+	const offer = await receiver.createOffer();
+	const r = await fetch(url, {method: "POST", headers: {"Content-Type": "application/sdp"}, body: offer.sdp});
+	const text = await r.text();
+	if (r.status !== 201) throw new Error(r.status + " " + text);
+	const iceServers = (r.headers.get("Link") || "").split(/,\s*(?=<)/).map(l => l.match(/^<(turn:[^>]*)>.*; username="([^"]*)"; credential="([^"]*)"/))
+		.filter(m => m && m[1].endsWith("=" + transport)).map(m => ({urls: m[1], username: m[2], credential: m[3]}));
+	if (!iceServers.length) throw new Error("no TURN server: " + r.headers.get("Link"));
+	receiver.onicecandidateerror = e => console.error("ice", e.url, e.errorCode, e.errorText);
+	receiver.setConfiguration({iceServers, iceTransportPolicy: "relay"});
+	await receiver.setLocalDescription(offer);
+	await receiver.setRemoteDescription({type: "answer", sdp: text});
+};
+const listen = () => {
 	receiver = new RTCPeerConnection();
 	receiver.addTransceiver("video", {direction: "recvonly"});
 	receiver.addTransceiver("audio", {direction: "recvonly"});
@@ -127,7 +146,6 @@ const play = async url => {
 			}, 100);
 		}
 	};
-	resource = await exchange(receiver, url);
 };
 const stats = async pc => {
 	const out = {State: pc.connectionState, Energy: energy, Frequency: frequency};
@@ -140,6 +158,10 @@ const stats = async pc => {
 		if (s.type === "inbound-rtp" && s.kind === "audio") { out.AudioPackets = s.packetsReceived; out.AudioEnergy = s.totalAudioEnergy; }
 		if (s.type === "outbound-rtp" && s.kind === "video") { out.Sent = s.framesEncoded; out.Keys = s.keyFramesEncoded; }
 		if (s.type === "remote-inbound-rtp" && s.kind === "video") { out.RemoteLost = s.packetsLost; out.RTT = s.roundTripTime; }
+		if (s.type === "candidate-pair" && s.nominated && s.state === "succeeded") {
+			const local = all.get(s.localCandidateId);
+			out.Route = local.candidateType; out.Relay = local.relayProtocol || ""; out.Protocol = local.protocol;
+		}
 		if (s.type === "transport") { out.Profile = s.srtpCipher; out.DTLS = s.dtlsState; }
 	}
 	return out;
@@ -149,6 +171,7 @@ const stats = async pc => {
 // Stats are what a browser says of a connection.
 type Stats struct {
 	State, Codec, Profile, DTLS        string
+	Route, Relay, Protocol             string
 	Frames, Width, Lost, Nacks, PLIs   float64
 	Freezes, AudioPackets, AudioEnergy float64
 	Energy, Frequency                  float64

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/pion/dtls/v3"
@@ -62,7 +63,8 @@ func exchange(pc *webrtc.PeerConnection, url string) error {
 	return pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: string(answer)})
 }
 
-// connected waits until the connection is.
+// connected waits until the connection is. What becomes of it after that is
+// said on standard error.
 func connected(pc *webrtc.PeerConnection) <-chan error {
 	done := make(chan error, 1)
 	pc.OnConnectionStateChange(func(s webrtc.PeerConnectionState) {
@@ -77,6 +79,9 @@ func connected(pc *webrtc.PeerConnection) <-chan error {
 			case done <- errors.New("connection failed"):
 			default:
 			}
+			fallthrough
+		case webrtc.PeerConnectionStateDisconnected, webrtc.PeerConnectionStateClosed:
+			fmt.Fprintln(os.Stderr, "webrtcpeer: connection", s)
 		}
 	})
 	return done
