@@ -83,5 +83,5 @@ func Example() {
 	w := httptest.NewRecorder()
 	mux.ServeHTTP(w, r)
 	fmt.Print(w.Code, " ", w.Body)
-	// Output: 200 {"relays":[]}
+	// Output: 200 {"relays":[],"total":0}
 }
