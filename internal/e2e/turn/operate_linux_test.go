@@ -115,7 +115,9 @@ cli-password=x
 
 	second := copyPair()
 	require.NoError(t, syscall.Kill(s.PID(), syscall.SIGUSR2))
-	peer.Eventually(t, live, "the new certificate", func() bool { return strings.Contains(logged(), "certificates reloaded") })
+	peer.Eventually(t, live, "the new certificate", func() bool { // SIGHUP has read the old one once more
+		return strings.Count(logged(), "certificates reloaded") == 2
+	})
 	for _, transport := range []string{"tls", "dtls"} {
 		c := client(at, transport, nil)
 		c.Username, c.Password = "other", "word"
