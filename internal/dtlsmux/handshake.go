@@ -12,7 +12,6 @@ import (
 	"hash"
 	"net"
 	"net/netip"
-	"os"
 	"reflect"
 	"sync"
 	"time"
@@ -21,36 +20,27 @@ import (
 	"github.com/pion/dtls/v3/pkg/crypto/prf"
 )
 
-const (
-	maxFed    = 32 << 10 // bytes that a client may send in one handshake
-	maxQueued = 32       // records
-	// settled is how old a handshake has to be before another ClientHello
-	// from its address may take its place, so that nobody has us sign as fast
-	// as he can send.
-	settled = time.Second
-)
+// settled is how old a handshake has to be before another ClientHello from its
+// address may take its place, so that nobody has us sign as fast as he can
+// send.
+const settled = time.Second
 
 // A handshake runs pion's one for a client that returned its cookie. It is the
 // net.PacketConn of pion's connection: Input feeds it, Send gets what it
 // writes.
 type handshake struct {
+	Inbox
 	mux     *Mux
 	remote  netip.AddrPort
-	addr    net.Addr
 	random  [32]byte // of the client
 	begun   time.Time
 	cookie  []byte // to be put in the place of pion's; nil: pion's own is used
 	seqBase uint64 // of the record that brought the cookie
 	conn    *dtls.Conn
 
-	mu      sync.Mutex
-	wake    *sync.Cond
-	queue   [][]byte // guarded by mu, and all below
-	fed     int
-	expired bool // the read deadline is in the past
-	muted   bool // pion says nothing any more
-	closed  bool
-	final   []byte // the datagram with our Finished, held back until the keys are ours
+	mu    sync.Mutex
+	muted bool   // pion says nothing any more; guarded by mu
+	final []byte // the datagram with our Finished, held back until the keys are ours; guarded by mu
 }
 
 var errCookieField = errors.New("dtlsmux: pion/dtls keeps its cookie elsewhere")
@@ -81,8 +71,8 @@ func cookieReachable() bool {
 // newHandshake prepares the handshake of a ClientHello, r, which brings our
 // cookie unless pion is to ask for its own.
 func newHandshake(m *Mux, remote netip.AddrPort, r *record, hello *clientHello, now time.Time) (*handshake, error) {
-	h := &handshake{mux: m, remote: remote, addr: net.UDPAddrFromAddrPort(remote), begun: now, seqBase: r.seq}
-	h.wake = sync.NewCond(&h.mu)
+	h := &handshake{mux: m, remote: remote, begun: now, seqBase: r.seq}
+	h.From = net.UDPAddrFromAddrPort(remote)
 	copy(h.random[:], hello.random)
 	suites := []dtls.CipherSuiteID{
 		dtls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, dtls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
@@ -95,7 +85,7 @@ func newHandshake(m *Mux, remote netip.AddrPort, r *record, hello *clientHello, 
 	opts := []dtls.ServerOption{
 		dtls.WithCipherSuites(suites...),
 		dtls.WithMTU(m.mtu()),
-		dtls.WithLoggerFactory(silence{}),
+		dtls.WithLoggerFactory(Silence{}),
 		dtls.WithGetCertificate(func(i *dtls.ClientHelloInfo) (*tls.Certificate, error) {
 			info := &tls.ClientHelloInfo{ServerName: i.ServerName, SupportedVersions: []uint16{tls.VersionTLS12}}
 			for _, id := range i.CipherSuites {
@@ -114,30 +104,15 @@ func newHandshake(m *Mux, remote netip.AddrPort, r *record, hello *clientHello, 
 		}
 	}
 	var err error
-	if h.conn, err = dtls.ServerWithOptions(h, h.addr, opts...); err != nil {
+	if h.conn, err = dtls.ServerWithOptions(h, h.From, opts...); err != nil {
 		return nil, err
 	}
 	if len(hello.cookie) > 0 {
 		h.cookie = bytes.Clone(hello.cookie)
-		h.queue = append(h.queue, hello.appendFirst(nil))
+		h.Feed(hello.appendFirst(nil))
 	}
-	h.feed(r)
+	h.Feed(r.raw)
 	return h, nil
-}
-
-// feed gives pion a copy of a record.
-func (h *handshake) feed(r *record) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed || len(h.queue) >= maxQueued {
-		return
-	}
-	if h.fed += len(r.raw); h.fed > maxFed {
-		h.closed = true // pion's read fails and with it the handshake
-	} else {
-		h.queue = append(h.queue, bytes.Clone(r.raw))
-	}
-	h.wake.Broadcast()
 }
 
 // run does the handshake and returns the connection that it made.
@@ -236,33 +211,13 @@ func hashAndKey(suite uint16) (func() hash.Hash, int) {
 	return nil, 0
 }
 
-// ReadFrom gives pion the next record.
-func (h *handshake) ReadFrom(b []byte) (int, net.Addr, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for {
-		switch {
-		case h.closed:
-			return 0, nil, net.ErrClosed
-		case h.expired:
-			return 0, nil, os.ErrDeadlineExceeded
-		case len(h.queue) > 0:
-			n := copy(b, h.queue[0])
-			h.queue[0] = nil
-			h.queue = h.queue[1:]
-			return n, h.addr, nil
-		}
-		h.wake.Wait()
-	}
-}
-
 // WriteTo takes a datagram of pion's. Its HelloVerifyRequest goes nowhere:
 // the client has had ours, and that cookie takes the place of pion's. The
 // datagram with our Finished is held back until run is done, so that no data
 // can come before the keys are where they are needed.
 func (h *handshake) WriteTo(b []byte, _ net.Addr) (int, error) {
 	h.mu.Lock()
-	if h.muted || h.closed {
+	if h.muted {
 		h.mu.Unlock()
 		return len(b), nil
 	}
@@ -306,22 +261,7 @@ func (h *handshake) WriteTo(b []byte, _ net.Addr) (int, error) {
 // Close ends reads and what is written from then on.
 func (h *handshake) Close() error {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.closed = true
-	h.wake.Broadcast()
-	return nil
+	h.muted = true
+	h.mu.Unlock()
+	return h.Inbox.Close()
 }
-
-// SetReadDeadline knows only no deadline and one in the past, which is how pion
-// ends a read.
-func (h *handshake) SetReadDeadline(t time.Time) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.expired = !t.IsZero() && !t.After(time.Now())
-	h.wake.Broadcast()
-	return nil
-}
-
-func (h *handshake) SetDeadline(t time.Time) error    { return h.SetReadDeadline(t) }
-func (h *handshake) SetWriteDeadline(time.Time) error { return nil } // writes do not block
-func (h *handshake) LocalAddr() net.Addr              { return &net.UDPAddr{} }

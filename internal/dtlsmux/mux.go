@@ -105,7 +105,7 @@ func (m *Mux) Input(b []byte, from netip.AddrPort) {
 			// could not open is destroyed. Data waits for no handshake: a
 			// client has none to send before it has our Finished.
 			if p.handshake != nil && r.typ != typeData {
-				p.handshake.feed(&r)
+				p.handshake.Feed(r.raw)
 			}
 			if p.conn != nil {
 				p.conn.input(&r, now)
@@ -135,7 +135,7 @@ func (m *Mux) mtu() int { return orDefault(m.MTU, 1200) }
 func (m *Mux) plain(r *record, from netip.AddrPort, p peer, now time.Time) {
 	if body := r.body(); r.typ != typeHandshake || len(body) == 0 || body[0] != msgClientHello {
 		if p.handshake != nil && (r.typ == typeHandshake || r.typ == typeChangeCipherSpec || r.typ == typeAlert) {
-			p.handshake.feed(r)
+			p.handshake.Feed(r.raw)
 		}
 		return
 	}
@@ -154,7 +154,7 @@ func (m *Mux) plain(r *record, from netip.AddrPort, p peer, now time.Time) {
 		}
 		return
 	case p.handshake != nil && p.handshake.random == random:
-		p.handshake.feed(r) // again
+		p.handshake.Feed(r.raw) // again
 		return
 	case p.conn != nil && p.conn.random == random, // late
 		p.handshake != nil && now.Sub(p.handshake.begun) < settled,

@@ -136,7 +136,7 @@ func dial(t testing.TB, to *net.UDPAddr, from *net.UDPConn, opts ...dtls.ClientO
 		require.NoError(t, err)
 		t.Cleanup(func() { from.Close() })
 	}
-	opts = append([]dtls.ClientOption{dtls.WithInsecureSkipVerify(true), dtls.WithLoggerFactory(silence{})}, opts...)
+	opts = append([]dtls.ClientOption{dtls.WithInsecureSkipVerify(true), dtls.WithLoggerFactory(Silence{})}, opts...)
 	c, err := dtls.ClientWithOptions(from, to, opts...)
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)

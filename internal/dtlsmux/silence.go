@@ -2,19 +2,19 @@ package dtlsmux
 
 import "github.com/pion/logging"
 
-// silence keeps pion from writing to standard output. Why a handshake failed,
+// Silence keeps pion from writing to standard output. Why a handshake failed,
 // its error says.
-type silence struct{}
+type Silence struct{}
 
-func (s silence) NewLogger(string) logging.LeveledLogger { return s }
+func (s Silence) NewLogger(string) logging.LeveledLogger { return s }
 
-func (silence) Trace(string)          {}
-func (silence) Tracef(string, ...any) {}
-func (silence) Debug(string)          {}
-func (silence) Debugf(string, ...any) {}
-func (silence) Info(string)           {}
-func (silence) Infof(string, ...any)  {}
-func (silence) Warn(string)           {}
-func (silence) Warnf(string, ...any)  {}
-func (silence) Error(string)          {}
-func (silence) Errorf(string, ...any) {}
+func (Silence) Trace(string)          {}
+func (Silence) Tracef(string, ...any) {}
+func (Silence) Debug(string)          {}
+func (Silence) Debugf(string, ...any) {}
+func (Silence) Info(string)           {}
+func (Silence) Infof(string, ...any)  {}
+func (Silence) Warn(string)           {}
+func (Silence) Warnf(string, ...any)  {}
+func (Silence) Error(string)          {}
+func (Silence) Errorf(string, ...any) {}

@@ -17,6 +17,7 @@ import (
 	"github.com/pion/ice/v4"
 	"github.com/pion/stun/v4"
 
+	"github.com/runnel-media/runnel/internal/dtlsmux"
 	"github.com/runnel-media/runnel/stream"
 )
 
@@ -139,7 +140,7 @@ func (c *Client) Call(ctx context.Context, media []Medium, h Handler, begin func
 func (c *Client) agent() (*ice.Agent, error) {
 	options := []ice.AgentOption{
 		ice.WithNetworkTypes([]ice.NetworkType{ice.NetworkTypeUDP4, ice.NetworkTypeUDP6}), ice.WithIncludeLoopback(),
-		ice.WithMulticastDNSMode(ice.MulticastDNSModeDisabled), ice.WithLoggerFactory(silence{}),
+		ice.WithMulticastDNSMode(ice.MulticastDNSModeDisabled), ice.WithLoggerFactory(dtlsmux.Silence{}),
 	}
 	var urls []*stun.URI
 	for _, s := range c.ICEServers {

@@ -6,12 +6,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/pion/dtls/v3"
-	"github.com/pion/logging"
 	"github.com/pion/srtp/v3"
 
 	"github.com/runnel-media/runnel/internal/dtlsmux"
@@ -34,7 +32,7 @@ func (a *association) feed(d []byte) (ok bool) {
 	a.mu.Lock()
 	if a.shake != nil {
 		defer a.mu.Unlock()
-		return a.shake.feed(d)
+		return a.shake.Feed(d)
 	}
 	if a.tail == nil || a.closed {
 		a.mu.Unlock()
@@ -96,41 +94,16 @@ func (a *association) run(h *handshake) {
 
 // A handshake is the net.PacketConn of pion's connection, which the port feeds.
 type handshake struct {
+	dtlsmux.Inbox
 	session *Session
-	addr    net.Addr
 
-	mu      sync.Mutex
-	wake    *sync.Cond
-	queue   [][]byte
-	fed     int
-	expired bool   // the read deadline is in the past
-	muted   bool   // pion says nothing any more
-	closed  bool   // nor hears
-	final   []byte // the datagram with our Finished, which run's caller is to send
+	mu    sync.Mutex
+	muted bool   // pion says nothing any more; guarded by mu
+	final []byte // the datagram with our Finished, which run's caller is to send; guarded by mu
 }
-
-const (
-	maxQueued = 32       // datagrams that pion has not read yet
-	maxFed    = 64 << 10 // bytes of a handshake
-)
 
 func newHandshake(s *Session, addr net.Addr) *handshake {
-	h := &handshake{session: s, addr: addr}
-	h.wake = sync.NewCond(&h.mu)
-	return h
-}
-
-// feed gives pion a copy of a datagram.
-func (h *handshake) feed(d []byte) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed || len(h.queue) >= maxQueued || h.fed+len(d) > maxFed {
-		return false
-	}
-	h.fed += len(d)
-	h.queue = append(h.queue, bytes.Clone(d))
-	h.wake.Broadcast()
-	return true
+	return &handshake{session: s, Inbox: dtlsmux.Inbox{From: addr}}
 }
 
 // suites are those of both roles: what every browser has.
@@ -155,16 +128,16 @@ func (h *handshake) run() (*dtlsmux.Tail, error) {
 	})
 	var conn *dtls.Conn
 	if s.active {
-		conn, err = dtls.ClientWithOptions(h, h.addr,
+		conn, err = dtls.ClientWithOptions(h, h.From,
 			dtls.WithCertificates(*cert), dtls.WithCipherSuites(suites...), dtls.WithSRTPProtectionProfiles(profiles...),
 			dtls.WithInsecureSkipVerify(true), verify, // the fingerprint is what counts
-			dtls.WithLoggerFactory(silence{}), dtls.WithMTU(1200))
+			dtls.WithLoggerFactory(dtlsmux.Silence{}), dtls.WithMTU(1200))
 	} else {
-		conn, err = dtls.ServerWithOptions(h, h.addr,
+		conn, err = dtls.ServerWithOptions(h, h.From,
 			dtls.WithCertificates(*cert), dtls.WithCipherSuites(suites...), dtls.WithSRTPProtectionProfiles(profiles...),
 			dtls.WithClientAuth(dtls.RequireAnyClientCert), verify,
 			dtls.WithInsecureSkipVerifyHello(true), // ICE has proved the address
-			dtls.WithLoggerFactory(silence{}), dtls.WithMTU(1200))
+			dtls.WithLoggerFactory(dtlsmux.Silence{}), dtls.WithMTU(1200))
 	}
 	if err != nil {
 		return nil, err
@@ -202,26 +175,6 @@ func (h *handshake) run() (*dtlsmux.Tail, error) {
 	return tail, s.secure(&c)
 }
 
-// ReadFrom is pion's.
-func (h *handshake) ReadFrom(b []byte) (int, net.Addr, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for {
-		switch {
-		case h.closed:
-			return 0, nil, net.ErrClosed
-		case h.expired:
-			return 0, nil, os.ErrDeadlineExceeded
-		case len(h.queue) > 0:
-			n := copy(b, h.queue[0])
-			h.queue[0] = nil
-			h.queue = h.queue[1:]
-			return n, h.addr, nil
-		}
-		h.wake.Wait()
-	}
-}
-
 // WriteTo sends to where ICE says. The datagram with our Finished is held back
 // until the keys are where they are needed: what the peer sends then is heard.
 func (h *handshake) WriteTo(b []byte, _ net.Addr) (int, error) {
@@ -237,49 +190,3 @@ func (h *handshake) WriteTo(b []byte, _ net.Addr) (int, error) {
 	}
 	return len(b), nil
 }
-
-// Close ends pion's reads.
-func (h *handshake) Close() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.closed = true
-	h.queue = nil
-	h.wake.Broadcast()
-	return nil
-}
-
-// SetReadDeadline knows only no deadline and one in the past, which is how pion
-// ends a read.
-func (h *handshake) SetReadDeadline(t time.Time) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.expired = !t.IsZero() && !t.After(time.Now())
-	h.wake.Broadcast()
-	return nil
-}
-
-// SetDeadline is SetReadDeadline: writes do not block.
-func (h *handshake) SetDeadline(t time.Time) error { return h.SetReadDeadline(t) }
-
-// SetWriteDeadline does nothing: writes do not block.
-func (h *handshake) SetWriteDeadline(time.Time) error { return nil }
-
-// LocalAddr is not known to a socket of all addresses.
-func (h *handshake) LocalAddr() net.Addr { return &net.UDPAddr{} }
-
-// silence keeps pion/dtls from writing to standard output: what it has to say it
-// also returns.
-type silence struct{}
-
-func (s silence) NewLogger(string) logging.LeveledLogger { return s }
-
-func (silence) Trace(string)          {}
-func (silence) Tracef(string, ...any) {}
-func (silence) Debug(string)          {}
-func (silence) Debugf(string, ...any) {}
-func (silence) Info(string)           {}
-func (silence) Infof(string, ...any)  {}
-func (silence) Warn(string)           {}
-func (silence) Warnf(string, ...any)  {}
-func (silence) Error(string)          {}
-func (silence) Errorf(string, ...any) {}

@@ -193,7 +193,7 @@ func (c *client) connect(profiles ...dtls.SRTPProtectionProfile) error {
 	}
 	c.dtls, err = dtls.ClientWithOptions(clientDTLS{c}, c.conn.RemoteAddr(),
 		dtls.WithCertificates(c.certificate), dtls.WithInsecureSkipVerify(true), dtls.WithSRTPProtectionProfiles(profiles...),
-		dtls.WithLoggerFactory(silence{}))
+		dtls.WithLoggerFactory(dtlsmux.Silence{}))
 	require.NoError(c.t, err)
 	c.t.Cleanup(func() { c.dtls.Close() })
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
