@@ -179,7 +179,11 @@ func (o *apiOptions) start(ctx context.Context, at *options, hub *stream.Hub, re
 		media.Events = append(media.Events, mediaapi.EventSource{Kinds: turnapi.EventKinds(), Listen: turns.Events})
 	}
 	if o.srs {
-		h.SRS = &srsapi.Handler{Hub: hub, Gate: gate, Started: started}
+		srs := &srsapi.Handler{Hub: hub, Gate: gate, Started: started}
+		if c := at.hooks.calls; c != nil { // the same in both, as SRS has it
+			srs.ServerID, srs.ServiceID = c.ServerID, c.ServiceID
+		}
+		h.SRS = srs
 	}
 	others := web.Handler
 	web.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"flag"
 	"log/slog"
 	"path"
@@ -55,6 +56,7 @@ func (o *hookOptions) start(at *options, hub *stream.Hub, inner auth.Authorizer,
 	}
 	o.calls = &hooks.Callbacks{
 		Hub: hub, Auth: inner, Log: log, URLs: o.urls, Key: []byte(o.key), ServerID: "mediaserver",
+		ServiceID: strings.ToLower(rand.Text()[:8]),
 		File: func(_, name string) string {
 			if strings.HasSuffix(name, ".m4s") || strings.HasSuffix(name, ".m3u8") {
 				return path.Join(at.hlsDir, name)
