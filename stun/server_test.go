@@ -70,7 +70,7 @@ func TestServerLoopback(t *testing.T) {
 		_, err := c.Write(b.Bytes())
 		require.NoError(t, err)
 	}
-	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	c.SetReadDeadline(time.Now().Add(30 * time.Second))
 	buf := make([]byte, 100)
 	for i := range 100 {
 		n, err := c.Read(buf)
@@ -100,7 +100,7 @@ func TestServeNAT(t *testing.T) {
 		require.NoError(t, err)
 		_, err = pc.WriteTo(binding(func(b *stunwire.Builder) { b.AddUint32(stunwire.AttrChangeRequest, flags) }), to)
 		require.NoError(t, err)
-		pc.SetReadDeadline(time.Now().Add(10 * time.Second))
+		pc.SetReadDeadline(time.Now().Add(30 * time.Second))
 		b := make([]byte, 200)
 		n, sender, err := pc.ReadFrom(b)
 		require.NoError(t, err)

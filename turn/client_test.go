@@ -466,8 +466,8 @@ func TestClientNoAllocs(t *testing.T) {
 	defer p.end(errClientClosed)
 	_, err = p.WriteToAddrPort(make([]byte, 1200), scriptPeer)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return len(s.times(stunwire.ChannelBind)) == 1 }, 10*time.Second, time.Millisecond)
-	require.Eventually(t, func() bool { return p.peers[scriptPeer].bound.Load() }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(s.times(stunwire.ChannelBind)) == 1 }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return p.peers[scriptPeer].bound.Load() }, 30*time.Second, time.Millisecond)
 	session := *p.session.Load()
 	session.conn = discardConn{}
 	p.session.Store(&session)

@@ -37,7 +37,7 @@ type rawClient struct {
 	raw          []byte        // the last request
 }
 
-const answerTimeout = 5 * time.Second
+const answerTimeout = 20 * time.Second
 
 func (c *rawClient) write(b []byte) {
 	c.t.Helper()
@@ -329,12 +329,8 @@ func start(t *testing.T, change func(*Server, *Policy)) *fixture {
 	}
 	f.server.SetPolicy(p)
 	f.server.init()
-	pcs, err := ListenPackets(context.Background(), "udp", "127.0.0.1:0", 2)
-	require.NoError(t, err)
-	f.udp = addrPortOf(pcs[0].LocalAddr())
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	f.tcp = addrPortOf(ln.Addr())
+	pcs, ln := listenOnePort(t)
+	f.udp, f.tcp = addrPortOf(pcs[0].LocalAddr()), addrPortOf(ln.Addr())
 	var done sync.WaitGroup
 	for _, pc := range pcs {
 		done.Go(func() { f.check(f.server.ServePacket(pc)) })
@@ -345,6 +341,25 @@ func start(t *testing.T, change func(*Server, *Policy)) *fixture {
 		done.Wait()
 	})
 	return f
+}
+
+// listenOnePort listens for UDP and TCP at the same port, as servers do. No peer
+// of a test can have it: with two ports, a TCP peer whose port the system drew
+// like that of the UDP sockets would be refused as the server itself.
+func listenOnePort(t *testing.T) ([]net.PacketConn, net.Listener) {
+	t.Helper()
+	var err error
+	for range 100 {
+		ln, failed := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, failed)
+		var pcs []net.PacketConn
+		if pcs, err = ListenPackets(context.Background(), "udp", ln.Addr().String(), 2); err == nil {
+			return pcs, ln
+		}
+		require.NoError(t, ln.Close())
+	}
+	require.NoError(t, err)
+	return nil, nil
 }
 
 func (f *fixture) check(err error) {
@@ -419,7 +434,7 @@ func (f *fixture) one() *Allocation {
 // eventually waits until ok.
 func eventually(t *testing.T, ok func() bool, what string) {
 	t.Helper()
-	require.Eventually(t, ok, 5*time.Second, 2*time.Millisecond, what)
+	require.Eventually(t, ok, 30*time.Second, 2*time.Millisecond, what)
 }
 
 const nothing = 150 * time.Millisecond // to wait for what is not to come

@@ -165,7 +165,7 @@ func TestWaitingDTLSOfOneSource(t *testing.T) {
 	}
 	a, b := open(), open()
 	eventually(t, func() bool { return f.server.waiting.Len() == 2 }, "both wait")
-	_, err := dial(answerTimeout / 10)
+	_, err := dial(500 * time.Millisecond)
 	require.Error(t, err, "the third")
 	a.allocate()
 	require.Equal(t, 1, f.server.waiting.Len())

@@ -143,7 +143,7 @@ func TestSyslogUDP(t *testing.T) {
 	defer s.Close()
 	require.NoError(t, s.Write(t.Context(), event))
 	b := make([]byte, 4096)
-	require.NoError(t, pc.SetReadDeadline(time.Now().Add(10*time.Second)))
+	require.NoError(t, pc.SetReadDeadline(time.Now().Add(30*time.Second)))
 	n, _, err := pc.ReadFrom(b)
 	require.NoError(t, err)
 	require.Regexp(t, regexp.MustCompile(`^<108>1 2030-01-02T03:04:05.000006Z h runnel \d+ auth - \{`), string(b[:n]))
@@ -180,10 +180,10 @@ func TestSyslogTCP(t *testing.T) {
 	require.Eventually(t, func() bool { // until the kernel has told that the connection is gone
 		require.NoError(t, s.Write(t.Context(), event))
 		return len(got) > 0
-	}, 10*time.Second, 10*time.Millisecond)
+	}, 30*time.Second, 10*time.Millisecond)
 	require.Contains(t, <-got, eventJSON)
 	ln.Close()
-	require.Eventually(t, func() bool { return s.Write(t.Context(), event) != nil }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return s.Write(t.Context(), event) != nil }, 30*time.Second, 10*time.Millisecond)
 	require.ErrorIs(t, s.Write(t.Context(), event), errPause, "it does not dial each time")
 	require.Error(t, (&Syslog{Network: "ip", Addr: "x"}).Write(t.Context(), event))
 }

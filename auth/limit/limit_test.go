@@ -386,7 +386,7 @@ func TestFirstByte(t *testing.T) {
 	_, err = s1.Read(make([]byte, 1))
 	require.ErrorIs(t, err, net.ErrClosed)
 	s1.Close()
-	require.Eventually(t, func() bool { return l.Usage().Refused[FirstByte] == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return l.Usage().Refused[FirstByte] == 1 }, 30*time.Second, time.Millisecond)
 
 	l.SetPolicy(&Policy{FirstByte: time.Minute})
 	speaks, err := net.Dial("tcp", ln.Addr().String())

@@ -185,6 +185,7 @@ func TestCacheAsksOnce(t *testing.T) {
 		_, err = c.UserKey(t.Context(), "r", "one more")
 		require.ErrorContains(t, err, "too many")
 		time.Sleep(turnauth.DefaultTimeout)
+		synctest.Wait() // for those whose time is over at this moment too
 		store.delay = 0
 		_, err = c.UserKey(t.Context(), "r", "one more")
 		require.ErrorIs(t, err, turnauth.ErrUnknown)

@@ -59,7 +59,7 @@ func openssl(t *testing.T, s *server, args ...string) string {
 		40*time.Second, 10*time.Millisecond, "no handshake: %v", &out)
 	_, err = io.WriteString(in, line+"\n")
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return strings.Contains(out.String(), line) }, 5*time.Second, 10*time.Millisecond, "%v", &out)
+	require.Eventually(t, func() bool { return strings.Contains(out.String(), line) }, 30*time.Second, 10*time.Millisecond, "%v", &out)
 	return out.String()
 }
 

@@ -123,7 +123,7 @@ func push(t *testing.T, clip *peer.Clip, url string, options ...string) *peer.Pr
 // waitFor waits until a stream has its tracks and some frames.
 func (s *server) waitFor(t *testing.T, name string, p *peer.Process) {
 	t.Helper()
-	peer.Eventually(t, 10*time.Second, "frames of "+name, func() bool {
+	peer.Eventually(t, 30*time.Second, "frames of "+name, func() bool {
 		if p != nil {
 			require.True(t, p.Running(), "the publisher ended")
 		}

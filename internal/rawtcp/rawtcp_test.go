@@ -107,7 +107,7 @@ func TestTryWrite(t *testing.T) {
 	got := make([]byte, total)
 	_, err = io.ReadFull(b, got)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return c.Takes(1000) }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return c.Takes(1000) }, 30*time.Second, time.Millisecond)
 	n, err = c.TryWrite([]byte("x"))
 	require.NoError(t, err)
 	require.Equal(t, 1, n)

@@ -2,6 +2,8 @@
 
 package transcode
 
+import "os"
+
 func ignoreTerminate() {}
 
-func awaitTerminate() { select {} }
+func terminated() <-chan os.Signal { return nil }

@@ -118,10 +118,11 @@ func fake(mode string) {
 		err := os.WriteFile(os.Getenv("FILE"), []byte("x"), 0o600)
 		fmt.Print(err)
 	case "follow": // is there as long as a file is
+		asked := terminated() // before anybody sees the file
 		if err := os.WriteFile(os.Args[1], nil, 0o600); err != nil {
 			panic(err)
 		}
-		awaitTerminate()
+		<-asked
 		_ = os.Remove(os.Args[1])
 	case "save": // what it is given
 		f, err := os.Create(os.Getenv("FILE"))

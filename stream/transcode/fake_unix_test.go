@@ -10,8 +10,9 @@ import (
 
 func ignoreTerminate() { signal.Ignore(syscall.SIGTERM) }
 
-func awaitTerminate() {
+// terminated tells that the process was asked to end, from now on.
+func terminated() <-chan os.Signal {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGTERM)
-	<-c
+	return c
 }

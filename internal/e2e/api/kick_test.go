@@ -90,13 +90,18 @@ func reload(name string) func(*testing.T, *mediaserver) func() bool {
 	}
 }
 
+// webrtcPeer builds the program that speaks WebRTC, a module of its own.
+func webrtcPeer(t *testing.T) string {
+	t.Helper()
+	return lab.File(t, "webrtcpeer.exe", func(path string) {
+		peer.Run(t, 5*time.Minute, "go", "build", "-C", "../webrtcpeer", "-o", path, ".")
+	})
+}
+
 // overWebRTC publishes or plays by WHIP or WHEP.
 func overWebRTC(path, command string, more ...string) func(*testing.T, *mediaserver) func() bool {
 	return func(t *testing.T, m *mediaserver) func() bool {
-		exe := lab.File(t, "webrtcpeer.exe", func(path string) { // a module of its own
-			peer.Run(t, 5*time.Minute, "go", "build", "-C", "../webrtcpeer", "-o", path, ".")
-		})
-		p := peer.Start(t, exe, append([]string{command, "-url", "http://" + m.http + "/" + path, "-for", "10m"}, more...)...)
+		p := peer.Start(t, webrtcPeer(t), append([]string{command, "-url", "http://" + m.http + "/" + path, "-for", "10m"}, more...)...)
 		peer.Eventually(t, live, "a connection", func() bool { return strings.Contains(p.Log(), "ing\n") }) // "publishing", "playing"
 		return func() bool { return !p.Running() || strings.Contains(p.Log(), "webrtcpeer: connection") }
 	}

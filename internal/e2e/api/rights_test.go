@@ -23,7 +23,9 @@ func TestRightEnds(t *testing.T) {
 	t.Parallel()
 	const token = "a token that ends"
 	sum := sha256.Sum256([]byte(token))
-	until := time.Now().Add(10 * time.Second).Truncate(time.Second)
+	program(t, "mediaserver") // which takes longer than the token lasts
+	webrtcPeer(t)
+	until := time.Now().Add(15 * time.Second).Truncate(time.Second)
 	m := startMediaserver(t, "-webrtc", peer.FreeAddr(t), "-public-ip", "127.0.0.1", "-auth", file(t, "auth.yaml", fmt.Sprintf(
 		"tokens:\n  - {user: ann, token: 'sha256:%s', publish: [live/cam], play: ['**'], expires: %s}\n", hex.EncodeToString(sum[:]), until.Format(time.RFC3339))))
 	var ended []func() bool

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -81,11 +82,12 @@ func Listen(t testing.TB) net.Listener {
 
 // FreeAddr returns a loopback address that nobody used a moment ago, by TCP or
 // UDP, for programs that open their own listener. Its port is not one that the
-// system gives to connections meanwhile, which are above.
+// system gives to connections meanwhile, which are above, and not one that this
+// process was given before, whose program may have yet to open it.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
 	for range 100 {
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(12_000+rand.IntN(20_000)))
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(12_000+int(nextPort.Add(1)%20_000)))
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
 			continue
@@ -100,3 +102,10 @@ func FreeAddr(t testing.TB) string {
 	t.Fatal("no port is free")
 	return ""
 }
+
+// nextPort begins elsewhere in each process.
+var nextPort = func() *atomic.Uint32 {
+	n := new(atomic.Uint32)
+	n.Store(rand.Uint32N(20_000))
+	return n
+}()

@@ -32,7 +32,7 @@ func startMediaserver(t *testing.T, flags ...string) *mediaserver {
 	m.rtmp, m.http = "rtmp://"+rtmp, "http://"+web
 	m.Process = peer.Start(t, program(t, "mediaserver"), append([]string{
 		"-rtmp", rtmp, "-srt", "", "-webrtc", "", "-http", web, "-demo=false", "-record", "live/*", "-record-dir", m.dir}, flags...)...)
-	peer.Eventually(t, 10*time.Second, "an answer at "+m.http, func() bool {
+	peer.Eventually(t, 30*time.Second, "an answer at "+m.http, func() bool {
 		r, err := http.Get(m.http)
 		if err != nil {
 			return false
@@ -121,7 +121,7 @@ func TestSegments(t *testing.T) {
 	m := startMediaserver(t, "-record-segment", "2s")
 	m.record(t, peer.AV)
 	var list []*record.Info
-	peer.Eventually(t, 10*time.Second, "three segments", func() bool {
+	peer.Eventually(t, 30*time.Second, "three segments", func() bool {
 		list = m.list(t)
 		return len(list) == 3
 	})

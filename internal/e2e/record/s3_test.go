@@ -26,7 +26,7 @@ func startS3(t *testing.T) string {
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "bucket"), 0o700))
 	addr := peer.FreeAddr(t)
 	peer.Start(t, bin, "--access", "key", "--secret", "topsecret", "--port", addr, "--quiet", "posix", "--sidecar", meta, dir)
-	peer.Eventually(t, 10*time.Second, "an S3 server", func() bool {
+	peer.Eventually(t, 30*time.Second, "an S3 server", func() bool {
 		c, err := net.Dial("tcp", addr)
 		if err != nil {
 			return false

@@ -120,7 +120,7 @@ func TestFaults(t *testing.T) {
 		FFmpeg: transcode.FFmpeg{Path: path, Stall: 2 * time.Second},
 		Steps:  []transcode.Step{{Name: "a", Height: 90, Preset: "ultrafast"}},
 	}).Run)
-	peer.Eventually(t, 10*time.Second, "the rendition", func() bool { return s.Rendition("a") != nil })
+	peer.Eventually(t, 30*time.Second, "the rendition", func() bool { return s.Rendition("a") != nil })
 	require.Empty(t, running(), "nobody reads")
 
 	sub, err := s.Rendition("a").Subscribe(nil)
@@ -155,7 +155,7 @@ func TestFaults(t *testing.T) {
 		require.Contains(t, log.String(), fault.says)
 	}
 	require.NoError(t, sub.Close())
-	peer.Eventually(t, 10*time.Second, "the end", func() bool { return len(running()) == 0 })
+	peer.Eventually(t, 30*time.Second, "the end", func() bool { return len(running()) == 0 })
 	require.Equal(t, 2, strings.Count(log.String(), "failed"))
 }
 

@@ -53,7 +53,7 @@ func read(t *testing.T, s *stream.Stream, name string, n int) []*stream.Frame {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var r *stream.Rendition
-	peer.Eventually(t, 10*time.Second, "rendition "+name, func() bool {
+	peer.Eventually(t, 30*time.Second, "rendition "+name, func() bool {
 		r = s.Rendition(name)
 		return r != nil
 	})

@@ -35,7 +35,7 @@ func startMediaserver(t *testing.T, file string, flags ...string) *mediaserver {
 	m := &mediaserver{rtmp: "rtmp://" + rtmp, http: "http://" + web}
 	m.Process = peer.Start(t, program(t, "mediaserver"), append([]string{
 		"-rtmp", rtmp, "-http", web, "-demo=false", "-srt=", "-webrtc=", "-transcode", path, "-hls-segment", "1s"}, flags...)...)
-	peer.Eventually(t, 10*time.Second, "an answer at "+m.http, func() bool {
+	peer.Eventually(t, 30*time.Second, "an answer at "+m.http, func() bool {
 		r, err := http.Get(m.http)
 		if err != nil {
 			return false

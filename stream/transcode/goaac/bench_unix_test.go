@@ -52,7 +52,7 @@ func BenchmarkBridge(b *testing.B) {
 			pub, err := hub.Publish(ctx, "live/a", &stream.PublishOptions{Jitter: stream.JitterOff})
 			require.NoError(b, err)
 			require.NoError(b, pub.SetTracks(frames[0].Track))
-			require.Eventually(b, func() bool { return pub.Stream().Rendition(c.rendition) != nil }, 10*time.Second, time.Millisecond)
+			require.Eventually(b, func() bool { return pub.Stream().Rendition(c.rendition) != nil }, 30*time.Second, time.Millisecond)
 			sub, err := hub.Subscribe(ctx, "live/a", &stream.SubscribeOptions{Rendition: c.rendition})
 			require.NoError(b, err)
 			defer sub.Close()
