@@ -213,6 +213,22 @@ func (c *Conn) begin(o Options) {
 	}
 }
 
+// ReadBuffer returns how much the system keeps for the socket until it is read,
+// in bytes of its own memory, of which a packet takes more than its length; 0 if
+// it does not tell.
+func (c *Conn) ReadBuffer() int {
+	s := &c.sys
+	if c.pc != nil || !s.acquire() {
+		return 0
+	}
+	defer s.release()
+	n, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // Wrap makes a Conn of a net.PacketConn and takes it over: close the Conn. Of
 // a *net.UDPConn only the socket lives on; the UDPConn itself is closed, since
 // as long as the runtime's poller knows the socket it wakes up for each packet.

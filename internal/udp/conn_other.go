@@ -50,6 +50,10 @@ func WrapOptions(pc net.PacketConn, o Options) *Conn {
 // SetDontFragment asks for datagrams to be refused instead of fragmented.
 func (c *Conn) SetDontFragment(on bool) error { return errors.ErrUnsupported }
 
+// ReadBuffer returns how much the system keeps for the socket until it is read;
+// 0 if it does not tell.
+func (c *Conn) ReadBuffer() int { return 0 }
+
 // SetMark changes the socket's default for what is sent from now on without a
 // Mark of its own.
 func (c *Conn) SetMark(Mark) error { return errors.ErrUnsupported }

@@ -23,8 +23,9 @@ type Loop struct {
 	// Rest, if set, is called when something was read, and returns for how long
 	// nothing is to be: what comes meanwhile waits in the kernel, and is read
 	// together. It trades delay for CPU, for to be woken costs much more than to
-	// read a packet. Tick rests too. It has an effect where Linux's calls are
-	// used.
+	// read a packet. Tick and Wake rest too, and after a rest every socket is
+	// looked at, which is for loops that have few. It has an effect where Linux's
+	// calls are used.
 	Rest func() time.Duration
 
 	turn sync.Mutex // held while callbacks run

@@ -1,7 +1,6 @@
 package udp
 
 import (
-	"errors"
 	"net"
 	"os"
 	"time"
@@ -15,12 +14,16 @@ type sysLoop struct {
 	// Guarded by mu.
 	open  bool
 	file  *os.File // epoll, known to the runtime's poller
-	ep    int      // its descriptor
+	clock *os.File // timer, known to it too
+	ep    int      // file's descriptor
 	event int      // eventfd that ends a wait
+	timer int      // timerfd that does
 	slots []*slot
 	free  []uint32
 
 	// Owned by run.
+	armed  time.Time // what timer is set to; zero: it is not
+	fired  bool      // it has fired since
 	events []unix.EpollEvent
 	ready  []reading
 	rx     *receiver
@@ -38,8 +41,9 @@ type slot struct {
 
 	// Owned by run.
 	in   uint8  // messages to read at once
+	had  uint8  // messages that came last
 	last uint32 // round in which it was read
-	full bool   // it had them all
+	full bool   // the last time it had them all
 }
 
 // A reading is a socket that has something.
@@ -51,13 +55,17 @@ type reading struct {
 }
 
 const (
-	wakeSlot = ^uint32(0) // stands for the eventfd
+	wakeSlot  = ^uint32(0) // stands for the eventfd
+	timerSlot = wakeSlot - 1
 
 	// A message is read to a window that takes the largest. The next one
 	// begins elsewhere in a page, or all would share a few lines of the
 	// processor's cache.
 	window  = maxDatagram + 1280
 	windows = maxMessages
+
+	// Bytes of a window before its message, for Packet.Front.
+	front = 64
 )
 
 // addSys is Add for sockets; mu is held.
@@ -106,25 +114,49 @@ func (s *sysLoop) init() error {
 		return os.NewSyscallError("epoll_create1", err)
 	}
 	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err == nil {
-		slot := wakeSlot
-		err = unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, event, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(slot)})
-		if err != nil {
-			unix.Close(event)
-		}
-	}
 	if err != nil {
 		unix.Close(ep)
 		return os.NewSyscallError("eventfd", err)
 	}
-	// The runtime's poller takes what does not block.
-	if err := unix.SetNonblock(ep, true); err != nil {
+	timer, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK)
+	if err != nil {
 		unix.Close(ep)
 		unix.Close(event)
-		return os.NewSyscallError("fcntl", err)
+		return os.NewSyscallError("timerfd_create", err)
 	}
-	s.file, s.ep, s.event, s.open = os.NewFile(uintptr(ep), "epoll"), ep, event, true
+	for slot, fd := range map[uint32]int{wakeSlot: event, timerSlot: timer} {
+		if err == nil {
+			err = unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(slot)})
+		}
+	}
+	if err == nil { // the runtime's poller takes what does not block
+		err = unix.SetNonblock(ep, true)
+	}
+	if err != nil {
+		unix.Close(ep)
+		unix.Close(event)
+		unix.Close(timer)
+		return os.NewSyscallError("epoll_ctl", err)
+	}
+	s.file, s.clock = os.NewFile(uintptr(ep), "epoll"), os.NewFile(uintptr(timer), "timerfd")
+	s.ep, s.event, s.timer, s.open = ep, event, timer, true
 	return nil
+}
+
+// arm sets the timer, of which a zero time is none. A timer of the runtime's
+// would do, but costs four wake-ups instead of one: its poller waits for whole
+// milliseconds, and then for what is left of one, and the scheduler's watchdog
+// wakes up for it too.
+func (s *sysLoop) arm(at time.Time) {
+	if at.Equal(s.armed) && !s.fired {
+		return
+	}
+	s.armed, s.fired = at, false // to set it takes back that it has fired
+	var spec unix.ItimerSpec
+	if !at.IsZero() {
+		spec.Value = unix.NsecToTimespec(int64(max(1, time.Until(at))))
+	}
+	_ = unix.TimerfdSettime(s.timer, 0, &spec, nil) // no value of it is wrong
 }
 
 // release frees a slot; mu is held.
@@ -163,8 +195,9 @@ func (l *Loop) connsSys(cs []*Conn) []*Conn {
 // wakeSys ends a wait; mu is held.
 func (l *Loop) wakeSys() {
 	if l.sys.open {
-		one := [8]byte{7: 1, 0: 1}             // not zero in either byte order
-		_, _ = unix.Write(l.sys.event, one[:]) // fails when full: then it is awake
+		one := [8]byte{7: 1, 0: 1} // not zero in either byte order
+		// It fails when the counter is full: then the loop is awake.
+		_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(l.sys.event), uintptr(unsafe.Pointer(&one)), uintptr(len(one)))
 	}
 }
 
@@ -173,6 +206,7 @@ func (l *Loop) closeSys() {
 	if s := &l.sys; s.open {
 		s.open = false
 		unix.Close(s.event)
+		s.clock.Close()
 		s.file.Close()
 	}
 }
@@ -189,23 +223,34 @@ func (l *Loop) runSys(must bool) error {
 	if err != nil {
 		return err
 	}
+	clock, err := s.clock.SyscallConn()
+	if err != nil {
+		return err
+	}
 	n := 0
 	look := func(fd uintptr) bool {
 		n = epollNow(fd, s.events)
 		return n > 0
 	}
-	var deadline time.Time
+	rested := func(uintptr) bool { return !time.Now().Before(s.armed) }
+	quiet := false // it rests: epoll says nothing of the sockets
+	more := false  // a socket had as much as it was asked for, and is to be asked again
 	for {
 		n = 0
-		if !must {
+		switch {
+		case must || more:
+		case quiet:
+			err, s.fired = clock.Read(rested), true
+		default:
 			// The goroutine waits in the runtime's poller for epoll to have
 			// something. To wait in epoll_wait itself costs twice as much: the
 			// scheduler watches threads that are in a system call.
-			if err := poll.Read(look); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-				return err
-			}
+			err = poll.Read(look)
 		}
-		l.collect(s.events[:n])
+		if err != nil {
+			return err
+		}
+		l.collect(s.events[:n], quiet)
 		select {
 		case <-l.done:
 			return net.ErrClosed
@@ -219,47 +264,45 @@ func (l *Loop) runSys(must bool) error {
 		default:
 		}
 		l.turn.Lock()
+		read, full := more, false
 		for i := range s.ready {
-			l.readReady(&s.ready[i])
+			r := &s.ready[i]
+			read = l.readReady(r) || read
+			full = full || r.slot.full
 		}
 		if len(s.ready) > 0 {
 			l.flush()
 			s.off = 0
 			clear(s.ready)
 		}
+		var next time.Time
 		if l.Tick != nil && (must || !l.next.IsZero()) {
-			if next := l.tick(time.Now(), must); next != deadline {
-				deadline = next
-				_ = s.file.SetReadDeadline(next) // fails when closed, as Read then does
-			}
+			next = l.tick(time.Now(), must)
 		}
 		rest := time.Duration(0)
-		if l.Rest != nil && len(s.ready) > 0 && !s.more() {
+		if l.Rest != nil && read && !full {
 			rest = l.Rest()
 		}
 		l.turn.Unlock()
 		must = false
-		if rest > 0 {
-			l.listen(0)
-			time.Sleep(rest)
-			l.listen(unix.EPOLLIN)
+		if more = full && quiet; !more && quiet != (rest > 0) {
+			quiet = rest > 0
+			l.listen(quiet)
 		}
+		if quiet && !more {
+			next = time.Now().Add(rest)
+		}
+		s.arm(next)
 	}
 }
 
-// more reports whether a socket of this round had as much as it was asked for.
-func (s *sysLoop) more() bool {
-	for _, p := range s.slots {
-		if p.last == s.round && p.full {
-			return true
-		}
+// listen says whether the sockets are to be waited for. As long as they are
+// not, packets wake up nobody.
+func (l *Loop) listen(quiet bool) {
+	events := uint32(unix.EPOLLIN)
+	if quiet {
+		events = 0
 	}
-	return false
-}
-
-// listen says what the sockets are to be waited for. As long as that is
-// nothing, packets wake up nobody.
-func (l *Loop) listen(events uint32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, p := range l.sys.slots {
@@ -279,8 +322,8 @@ func epollNow(ep uintptr, events []unix.EpollEvent) int {
 	return int(n)
 }
 
-// collect makes s.ready of events.
-func (l *Loop) collect(events []unix.EpollEvent) {
+// collect makes s.ready of events, or of all sockets.
+func (l *Loop) collect(events []unix.EpollEvent, all bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := &l.sys
@@ -288,62 +331,79 @@ func (l *Loop) collect(events []unix.EpollEvent) {
 	s.ready = s.ready[:0]
 	for _, e := range events {
 		i := uint32(e.Fd)
-		if i == wakeSlot {
+		switch i {
+		case wakeSlot:
+			// Raw, as all calls here that do not wait: the scheduler's watchdog
+			// sleeps as long as nobody tells it of a call.
 			var b [8]byte
-			_, _ = unix.Read(s.event, b[:])
+			_, _, _ = unix.RawSyscall(unix.SYS_READ, uintptr(s.event), uintptr(unsafe.Pointer(&b)), uintptr(len(b)))
+			continue
+		case timerSlot:
+			s.fired = true
 			continue
 		}
 		if p := s.slots[i]; p.c != nil && p.age == uint32(e.Pad) {
 			s.ready = append(s.ready, reading{p.c, p.h, p, e.Events})
 		}
 	}
+	if all {
+		for _, p := range s.slots {
+			if p.c != nil {
+				s.ready = append(s.ready, reading{p.c, p.h, p, unix.EPOLLIN})
+			}
+		}
+	}
 }
 
-// readReady reads a socket once and calls its handler; turn is held.
-func (l *Loop) readReady(r *reading) {
+// readReady reads a socket once and calls its handler; turn is held. It reports
+// whether there was something.
+func (l *Loop) readReady(r *reading) bool {
 	s := &l.sys
 	c := &r.c.sys
 	if !c.acquire() {
-		return // a handler of this round has closed it
+		return false // a handler of this round has closed it
 	}
 	defer c.release()
 	if r.what&unix.EPOLLERR != 0 {
 		h, _ := r.h.(icmpHandler)
 		c.drainErrors(h)
 		if r.what&unix.EPOLLIN == 0 {
-			return
+			return false
 		}
 	}
 	in := r.slot.reads(s.round)
-	if l.Rest != nil { // much waits, and what does not come at once comes late
-		in, r.slot.in = windows, windows
+	if l.Rest != nil {
+		in = r.slot.readsRested()
 	}
+	r.slot.full = false
 	if len(s.arena)-s.off < in*window {
 		l.flush()
 		s.off = 0
 	}
 	for i := range in {
-		at := s.off + i*window
+		at := s.off + i*window + front
 		s.rx.buffer(i, s.arena[at:at+maxDatagram])
 	}
 	n, errno := s.rx.receive(c.fd, in)
 	if errno != 0 {
-		return // EAGAIN, or the fate of what was sent: the kernel tells again what is there
+		return false // EAGAIN, or the fate of what was sent: the kernel tells again what is there
 	}
 	r.slot.got(n)
 	k := 0
 	for i := range n {
-		at := s.off + i*window
+		at := s.off + i*window + front
 		if p, ok := s.rx.packet(i, s.arena[at:at+maxDatagram]); ok {
+			p.front = s.arena[at-front : at : at+len(p.Data)]
 			s.ps[k] = p
 			k++
 		}
 	}
 	// The last window is not used up: the next socket's begins behind it.
-	s.off += (n-1)*window + (int(s.rx.msgs[n-1].len)+63)&^63
+	s.off += (n-1)*window + front + (int(s.rx.msgs[n-1].len)+63)&^63
 	if k > 0 {
 		r.h.HandlePackets(s.ps[:k])
 	}
+	return true
 }
 
 // reads returns how many messages to ask a socket for. To ask for one that is
@@ -361,9 +421,16 @@ func (p *slot) reads(round uint32) int {
 	return int(p.in)
 }
 
+// readsRested is reads where sockets are left alone for a while: as much waits
+// as the last time, and what does not come at once comes late.
+func (p *slot) readsRested() int {
+	p.in = uint8(min(windows, max(4, 2*int(p.had))))
+	return int(p.in)
+}
+
 // got notes how many messages came.
 func (p *slot) got(n int) {
-	p.full = n == int(p.in)
+	p.had, p.full = uint8(n), n == int(p.in)
 	if n <= int(p.in)/2 {
 		p.in /= 2
 	}

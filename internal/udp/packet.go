@@ -18,6 +18,19 @@ type Packet struct {
 
 	// Mark is what the IP header said. Zero unless Options.Marks asks for it.
 	Mark Mark
+
+	front []byte // ends where Data begins, and has the capacity for it
+}
+
+// Front returns n bytes before Data, to write a header to: a Batch that is
+// given both sends them as one piece. nil: there is no room. They may be used
+// as long as Data.
+func (p *Packet) Front(n int) []byte {
+	if n > len(p.front) {
+		return nil
+	}
+	at := len(p.front) - n
+	return p.front[at:]
 }
 
 // Datagrams returns the datagrams of the packet in the order of their arrival.

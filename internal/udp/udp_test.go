@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -194,6 +195,36 @@ func TestBatch(t *testing.T) {
 				require.Equal(t, want[i], sinks[i].sofar().got)
 			}
 		}
+	})
+}
+
+// TestFront: a header that is written before the data of a packet goes out with
+// it.
+func TestFront(t *testing.T) {
+	forKinds(t, func(t *testing.T, open func(string, string, Options) *Conn) {
+		through, to := open("udp", "127.0.0.1:0", Options{}), open("udp", "127.0.0.1:0", Options{})
+		from := open("udp", "127.0.0.1:0", Options{})
+		var l Loop
+		var b Batch
+		l.Flush = func() { _, _ = b.Flush(through) }
+		require.NoError(t, l.Add(through, HandlerFunc(func(ps []Packet) {
+			for i := range ps {
+				head := ps[i].Front(4)
+				if head == nil { // not on every system
+					head = b.Scratch(4)
+				}
+				require.Nil(t, ps[i].Front(1<<10))
+				b.Add(localOf(to), Mark{}, append(head[:0], "head"...), ps[i].Data)
+			}
+		})))
+		var got sink
+		require.NoError(t, l.Add(to, &got))
+		runLoop(t, &l)
+		for _, s := range []string{"1", "", strings.Repeat("x", 1400)} {
+			require.NoError(t, from.WriteTo([]byte(s), localOf(through)))
+		}
+		got.wait(t, "three", func(s *sink) bool { return len(s.got) == 3 })
+		require.Equal(t, []string{"head1", "head", "head" + strings.Repeat("x", 1400)}, got.sofar().got)
 	})
 }
 
