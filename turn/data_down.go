@@ -40,7 +40,8 @@ func (a *Allocation) fromPeer(p *path, policy *policy, pkt *udp.Packet, now int6
 		a.drop(dropNoClient, n)
 		return
 	}
-	if !a.permits(policy, pkt.Addr, now) {
+	channel, ok := a.admits(policy, pkt.Addr, now)
+	if !ok {
 		a.drop(dropNoPermission, n)
 		return
 	}
@@ -49,7 +50,6 @@ func (a *Allocation) fromPeer(p *path, policy *policy, pkt *udp.Packet, now int6
 		a.drop(dropTTL, n)
 		return
 	}
-	c := a.peers.channel(pkt.Addr, now)
 	o := &a.shard.down
 	if p.stream == nil {
 		o.use(p.shard.conn)
@@ -62,12 +62,18 @@ func (a *Allocation) fromPeer(p *path, policy *policy, pkt *udp.Packet, now int6
 			continue
 		}
 		a.usage.ToClient.count(len(d))
-		if c != nil && len(d) != size {
+		if channel != 0 && len(d) != size {
 			size = len(d)
-			head = stunwire.AppendChannelHeader(o.batch.Scratch(stunwire.ChannelHeader)[:0], c.number, size)
+			if head = nil; pkt.Segment == 0 {
+				head = pkt.Front(stunwire.ChannelHeader)
+			}
+			if head == nil {
+				head = o.batch.Scratch(stunwire.ChannelHeader)
+			}
+			head = stunwire.AppendChannelHeader(head[:0], channel, size)
 		}
 		data := d
-		if c == nil {
+		if channel == 0 {
 			head, data = dataIndication(o, pkt.Addr, d), nil
 		}
 		switch p.kind {

@@ -302,3 +302,49 @@ func BenchmarkUnauthenticatedAllocate(b *testing.B) {
 		d.sh.HandlePackets(ps)
 	}
 }
+
+// What is remembered of the last peer does not outlive what it was made of.
+func TestAdmitted(t *testing.T) {
+	d := newDataPath(t, false)
+	now := d.s.clock()
+	admits := func(from netip.AddrPort, at int64) (number uint16, ok bool) {
+		d.a.mu.Lock()
+		defer d.a.mu.Unlock()
+		for range 2 { // looked up, and remembered
+			number, ok = d.a.admits(d.s.policy.Load(), from, at)
+		}
+		return number, ok
+	}
+	number, ok := admits(d.peer, now)
+	require.True(t, ok)
+	require.EqualValues(t, 0x4000, number)
+	other := netip.AddrPortFrom(d.peer.Addr(), 4001)
+	number, ok = admits(other, now)
+	require.True(t, ok)
+	require.Zero(t, number)
+	require.Zero(t, d.a.bind(d.s.policy.Load(), 0x4001, other, now))
+	number, _ = admits(other, now)
+	require.EqualValues(t, 0x4001, number, "bound meanwhile")
+
+	policy := d.s.policy.Load()
+	number, ok = admits(other, now+int64(policy.PermissionLifetime)-1)
+	require.True(t, ok)
+	require.EqualValues(t, 0x4001, number)
+	_, ok = admits(other, now+int64(policy.PermissionLifetime))
+	require.False(t, ok, "run out")
+
+	own := netip.AddrPortFrom(d.a.relays[relayIPv4].open.public.Addr(), 50002)
+	d.s.own.addRelay(false, own, own)
+	require.Zero(t, d.a.permit(d.s.policy.Load(), []netip.Addr{own.Addr()}, now))
+	_, ok = admits(own, now)
+	require.True(t, ok)
+	d.s.own.removeRelay(false, own, own)
+	_, ok = admits(own, now)
+	require.False(t, ok, "a relay address that was given up")
+
+	_, ok = admits(d.peer, now)
+	require.True(t, ok)
+	d.s.SetPolicy(&Policy{Peers: PeerPolicy{Deny: ranges(t, d.peer.Addr().String())}})
+	_, ok = admits(d.peer, now)
+	require.False(t, ok, "denied meanwhile")
+}

@@ -25,8 +25,9 @@ func (p *portSet) free(port uint16) { p[port/32].And(^(uint32(1) << (port % 32))
 // ownAddrs knows the addresses of this server, for the peer policy. Reading
 // takes no lock: it happens for every packet to a peer at one of them.
 type ownAddrs struct {
-	table atomic.Pointer[ownTable]
-	mu    sync.Mutex // held while a new table is made
+	table   atomic.Pointer[ownTable]
+	version atomic.Uint64 // changes after kind's answers may have
+	mu      sync.Mutex    // held while a new table is made
 }
 
 type ownTable struct {
@@ -95,12 +96,14 @@ func (o *ownAddrs) addRelay(tcp bool, local, public netip.AddrPort) {
 	for _, a := range [...]netip.AddrPort{local, public} {
 		o.ports(a.Addr()).of(tcp).take(a.Port())
 	}
+	o.version.Add(1)
 }
 
 func (o *ownAddrs) removeRelay(tcp bool, local, public netip.AddrPort) {
 	for _, a := range [...]netip.AddrPort{local, public} {
 		o.ports(a.Addr()).of(tcp).free(a.Port())
 	}
+	o.version.Add(1)
 }
 
 func (r ownRelayIP) of(tcp bool) *portSet {
@@ -147,6 +150,7 @@ func (o *ownAddrs) count(list []netip.AddrPort, n int) {
 		t.listeners = append(t.listeners, a)
 	}
 	o.table.Store(t)
+	o.version.Add(1)
 }
 
 // copy returns a table that may be changed; mu is held.

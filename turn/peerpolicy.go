@@ -2,6 +2,7 @@ package turn
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/runnel-media/runnel/auth"
 	"github.com/runnel-media/runnel/internal/ipset"
@@ -17,8 +18,8 @@ import (
 // 6to4, Teredo, NAT64, ISATAP): one refused form refuses the peer. It is asked
 // on CreatePermission, ChannelBind, Send and Connect. In this order:
 //
-//  1. no address, port 0 where a port is given, the unspecified addresses
-//     (0.0.0.0/8, ::): refused, always
+//  1. no address, port 0 where a port is given, or one that Ports does not hold,
+//     the unspecified addresses (0.0.0.0/8, ::): refused, always
 //  2. Deny, of the policy or the realm: refused
 //  3. the server's own listeners and the Endpoints: refused, unless AllowSelf
 //  4. a relay address of the server on a port that is allocated: allowed
@@ -39,6 +40,10 @@ type PeerPolicy struct {
 	Endpoints []netip.AddrPort
 
 	OnlyAllowed bool // refuses what Allow does not hold, global or not
+
+	// Ports are those that clients may send to; none: all. A permission, which
+	// is for an address, is not refused for them: what is sent by it is.
+	Ports []uint16
 
 	AllowLoopback      bool // 127.0.0.0/8, ::1
 	AllowPrivate       bool // RFC 1918, fc00::/7, 100.64.0.0/10
@@ -100,6 +105,7 @@ type peerRules struct {
 	endpoints   map[netip.AddrPort]struct{} // the others
 	open        [ipset.Invalid + 1]bool     // purposes that are allowed
 	only, self  bool
+	ports       []uint16 // sorted; none: all
 }
 
 // compile makes p ready. p may be changed afterwards.
@@ -119,6 +125,7 @@ func (p *PeerPolicy) compile() *peerRules {
 	}
 	r.anyPort = ipset.New(anyPort...)
 	r.only, r.self = p.OnlyAllowed, p.AllowSelf
+	r.ports = slices.Sorted(slices.Values(p.Ports))
 	r.open[ipset.Global] = true
 	r.open[ipset.Loopback] = p.AllowLoopback
 	r.open[ipset.Private], r.open[ipset.Shared] = p.AllowPrivate, p.AllowPrivate
@@ -164,6 +171,10 @@ func (r *peerRules) check(peer netip.AddrPort, anyPort bool, realm *peerRules, o
 		port = 0
 	} else if port == 0 {
 		return peerDeniedPort
+	} else if len(r.ports) > 0 {
+		if _, listed := slices.BinarySearch(r.ports, port); !listed {
+			return peerDeniedPort
+		}
 	}
 	for _, a := range forms[:n] {
 		if d := r.checkForm(netip.AddrPortFrom(a, port), anyPort, realm, own); d != 0 {

@@ -78,6 +78,25 @@ func TestPeersRefusedByDefault(t *testing.T) {
 	require.NoError(t, p.check(netip.MustParseAddrPort("8.8.8.8:0"), true, nil, nil))
 }
 
+func TestPeerPorts(t *testing.T) {
+	ranges, err := auth.ParseIPRange("10.0.0.1")
+	require.NoError(t, err)
+	p := (&PeerPolicy{OnlyAllowed: true, Allow: []auth.IPRange{ranges}, Ports: []uint16{8000, 443}}).compile()
+	relay := func(netip.AddrPort) ownKind { return ownRelay }
+	for peer, want := range map[string]string{
+		"10.0.0.1:8000": "", "10.0.0.1:443": "", "10.0.0.1:80": "port", "[::ffff:10.0.0.1]:8001": "port", "10.0.0.2:8000": "private",
+	} {
+		err := p.check(netip.MustParseAddrPort(peer), false, nil, nil)
+		if want == "" {
+			require.NoError(t, err, peer)
+		} else {
+			require.Equal(t, want, reason(t, err), peer)
+		}
+	}
+	require.NoError(t, p.check(netip.MustParseAddrPort("10.0.0.1:0"), true, nil, nil), "a permission")
+	require.Equal(t, "port", reason(t, p.check(netip.MustParseAddrPort("10.0.0.1:5000"), false, nil, relay)), "of another client")
+}
+
 func TestPeersAllowedByDefault(t *testing.T) {
 	p := (&PeerPolicy{}).compile()
 	for _, peer := range []string{

@@ -10,6 +10,18 @@ type peers struct {
 	permissions map[netip.Addr]*permission
 	numbers     map[uint16]*channel
 	channels    map[netip.AddrPort]*channel
+	last        admitted
+}
+
+// admitted is what was found out about the peer whose packet came last: most
+// have the next one, too, and need not be looked up then. It holds as long as
+// nothing that it was made of has changed.
+type admitted struct {
+	from       netip.AddrPort
+	number     uint16 // of its channel; 0: there is none
+	until      int64  // clock
+	generation uint32 // of the rules
+	own        uint64 // version of ownAddrs
 }
 
 // A permission lets the packets of one address pass (RFC 8656 Section 9).
@@ -54,6 +66,7 @@ func (p *peers) roomFor(ips []netip.Addr, limit int, now int64) bool {
 }
 
 func (p *peers) permit(ip netip.Addr, m permission) {
+	p.last = admitted{}
 	if old := p.permissions[ip]; old != nil {
 		m.expires = max(m.expires, old.expires)
 		*old = m
@@ -83,6 +96,7 @@ func (p *peers) channel(peer netip.AddrPort, now int64) *channel {
 
 // bind binds a channel anew, or again; that it may is checked.
 func (p *peers) bind(c *channel) {
+	p.last = admitted{}
 	if old := p.numbers[c.number]; old != nil && old.peer == c.peer {
 		old.expires, old.judged, old.own = c.expires, c.judged, c.own
 		return
@@ -161,6 +175,24 @@ func (a *Allocation) permits(p *policy, from netip.AddrPort, now int64) bool {
 		*m = a.newPermission(from.Addr(), m.expires, g)
 	}
 	return !m.own || a.judge(p, from, false) == nil
+}
+
+// admits reports whether packets from a peer may pass, and the number of the
+// peer's channel, 0 if it has none; mu is held.
+func (a *Allocation) admits(p *policy, from netip.AddrPort, now int64) (number uint16, ok bool) {
+	last := &a.peers.last
+	generation, own := a.generation(p), a.srv.own.version.Load()
+	if last.from == from && now < last.until && last.generation == generation && last.own == own {
+		return last.number, true
+	}
+	if !a.permits(p, from, now) {
+		return 0, false
+	}
+	*last = admitted{from: from, until: a.peers.permissions[from.Addr()].expires, generation: generation, own: own}
+	if c := a.peers.channel(from, now); c != nil {
+		last.number, last.until = c.number, min(last.until, c.expires)
+	}
+	return last.number, true
 }
 
 // passes reports whether data may go over a channel; mu is held.
