@@ -179,7 +179,7 @@ func TestSRTPlay(t *testing.T) {
 	w := newSRTWorld(t, auth.AllowAll, players, SRT{})
 	c, err := w.dial(t, "live/cam?token=x", "")
 	require.NoError(t, err)
-	require.NoError(t, c.SetReadDeadline(time.Now().Add(10*time.Second)))
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(30*time.Second)))
 	b := make([]byte, 2000)
 	for got := 0; got < len(players.bytes); {
 		n, err := c.Read(b)
@@ -211,16 +211,26 @@ func TestSRTPublisherEnds(t *testing.T) {
 	w = newSRTWorld(t, auth.AllowAll, nil, SRT{})
 	c, err = w.dial(t, "#!::r=live/kicked,m=publish", "")
 	require.NoError(t, err)
-	for s := range w.Hub.Sessions() {
-		if s.Info().Stream == "live/kicked" {
-			require.Equal(t, "srt", s.Info().Protocol)
-			s.Kick(nil)
-		}
+	// The session opens when the handshake is over, which the publisher knows first.
+	session := func(name string) *stream.Session {
+		var found *stream.Session
+		require.Eventually(t, func() bool {
+			for s := range w.Hub.Sessions() {
+				if s.Info().Stream == name {
+					found = s
+				}
+			}
+			return found != nil
+		}, 30*time.Second, time.Millisecond, name)
+		return found
 	}
+	require.Equal(t, "srt", session("live/kicked").Info().Protocol)
+	session("live/kicked").Kick(nil)
 	<-c.Done()
 
 	c, err = w.dial(t, "#!::r=live/last,m=publish", "")
 	require.NoError(t, err)
+	session("live/last")
 	done := make(chan error, 1)
 	go func() { done <- w.Shutdown(context.Background()) }()
 	_, err = c.Write(make([]byte, 1316))

@@ -27,6 +27,7 @@ type srtBench struct {
 	rounds  int
 	other   string // srt-live-transmit
 	runnel  string // a built mediaserver
+	alone   bool   // nothing to compare with
 	log     io.Writer
 	dir     string
 	family  *family
@@ -43,6 +44,7 @@ func runSRT(ctx context.Context, args []string, _ io.Reader, out, log io.Writer)
 	fs.IntVar(&b.rounds, "rounds", 3, "how often, in turn")
 	fs.StringVar(&b.other, "srt-live-transmit", "srt-live-transmit", "libsrt's program")
 	fs.StringVar(&b.runnel, "runnel", "", "a built examples/mediaserver; empty: it is built")
+	fs.BoolVar(&b.alone, "ours", false, "ours alone, to be looked at with perf")
 	short := fs.Bool("short", false, "a second each, once, 10 players")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -83,6 +85,9 @@ func (b *srtBench) connections(ctx context.Context, out io.Writer) error {
 		all := map[bool][]srtResult{}
 		for range b.rounds {
 			for _, ours := range []bool{false, true} {
+				if b.alone && !ours {
+					continue
+				}
 				r, err := b.connection(ctx, ours, bits*1e6)
 				if err != nil {
 					return err
@@ -92,6 +97,10 @@ func (b *srtBench) connections(ctx context.Context, out io.Writer) error {
 			}
 		}
 		theirs, our := medianSRT(all[false]), medianSRT(all[true])
+		if b.alone {
+			fmt.Fprintf(t, "%s\trunnel\t%.1f\t%.1f\t%.2f\t\t\n", rate, our.send, our.receive, our.lost)
+			continue
+		}
 		fmt.Fprintf(t, "%s\tsrt-live-transmit\t%.1f\t%.1f\t%.2f\t\t\n", rate, theirs.send, theirs.receive, theirs.lost)
 		fmt.Fprintf(t, "%s\trunnel\t%.1f\t%.1f\t%.2f\t%.2f\t%.2f\n", rate, our.send, our.receive, our.lost, our.send/theirs.send, our.receive/theirs.receive)
 	}

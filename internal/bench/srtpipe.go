@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/runnel-media/runnel/internal/srt"
@@ -35,17 +36,17 @@ func pipeToSRT(ctx context.Context, from, call string) error {
 	if err != nil {
 		return err
 	}
-	conn, err := srt.Dial(ctx, call, nil, srt.DialOptions{StreamID: "bench"})
-	if err != nil {
-		return err
-	}
-	defer conn.Abort()
 	in, err := udp.Listen("udp4", addr, udp.Options{GRO: true, ReadBuffer: 4 << 20})
 	if err != nil {
 		return err
 	}
-	loop := &udp.Loop{Rest: func() time.Duration { return 10 * time.Millisecond }}
-	err = loop.Add(in, udp.HandlerFunc(func(ps []udp.Packet) {
+	e := &srt.Endpoint{}
+	var called atomic.Pointer[srt.Conn]
+	err = e.Read(in, udp.HandlerFunc(func(ps []udp.Packet) {
+		conn := called.Load()
+		if conn == nil {
+			return
+		}
 		// A copy, for it is kept until it is acknowledged. Datagrams of 1316
 		// bytes, which all but the last must be here, stay what they are.
 		size := 0
@@ -61,11 +62,18 @@ func pipeToSRT(ctx context.Context, from, call string) error {
 	if err != nil {
 		return err
 	}
-	context.AfterFunc(ctx, func() { _ = loop.Close() })
-	if err := loop.Run(); !errors.Is(err, net.ErrClosed) {
+	conn, err := srt.Dial(ctx, call, e, srt.DialOptions{StreamID: "bench"})
+	if err != nil {
 		return err
 	}
-	return nil
+	called.Store(conn)
+	select {
+	case <-ctx.Done():
+		conn.Abort()
+		return nil
+	case <-conn.Done():
+		return conn.Err()
+	}
 }
 
 func pipeFromSRT(ctx context.Context, listen, to string) error {

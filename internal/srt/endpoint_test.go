@@ -13,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/runnel-media/runnel/internal/udp"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -43,7 +45,7 @@ func accept(passphrase string, conns chan<- *Conn) func(*Call) {
 }
 
 func dial(t testing.TB, addr netip.AddrPort, o DialOptions) (*Conn, error) {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	return Dial(ctx, addr.String(), &Endpoint{Latency: 200 * time.Millisecond}, o)
 }
@@ -68,7 +70,7 @@ func TestBothWays(t *testing.T) {
 				require.NoError(t, err)
 				var got []byte
 				b := make([]byte, maxPayload)
-				require.NoError(t, pair[1].SetReadDeadline(time.Now().Add(10*time.Second)))
+				require.NoError(t, pair[1].SetReadDeadline(time.Now().Add(time.Minute)))
 				for len(got) < len(want) {
 					n, err := pair[1].Read(b)
 					require.NoError(t, err)
@@ -83,6 +85,46 @@ func TestBothWays(t *testing.T) {
 			require.ErrorIs(t, c.Err(), net.ErrClosed)
 		})
 	}
+}
+
+// Another socket is read in the loop of an endpoint, and what comes to it goes on
+// over SRT.
+func TestReadsAnotherSocket(t *testing.T) {
+	conns := make(chan *Conn, 1)
+	addr := listen(t, &Endpoint{Handler: accept("", conns)})
+	in, err := udp.Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0"), udp.Options{})
+	require.NoError(t, err)
+	from := in.LocalAddr()
+	e := &Endpoint{}
+	out := make(chan *Conn, 1)
+	require.NoError(t, e.Read(in, udp.HandlerFunc(func(ps []udp.Packet) {
+		c := <-out
+		for i := range ps {
+			_, err := c.PushBytes(bytes.Clone(ps[i].Data))
+			require.NoError(t, err)
+		}
+		out <- c
+	})))
+	c, err := Dial(t.Context(), addr.String(), e, DialOptions{StreamID: "live/a"})
+	require.NoError(t, err)
+	out <- c
+	s := <-conns
+	require.NoError(t, s.SetReadDeadline(time.Now().Add(time.Minute)))
+	to, err := net.Dial("udp4", from.String())
+	require.NoError(t, err)
+	defer to.Close()
+	b := make([]byte, maxPayload)
+	for i := range 100 {
+		_, err := to.Write([]byte{byte(i)})
+		require.NoError(t, err)
+	}
+	for i := range 100 {
+		n, err := s.Read(b)
+		require.NoError(t, err)
+		require.Equal(t, []byte{byte(i)}, b[:n])
+	}
+	c.Abort()
+	<-c.Done()
 }
 
 func TestCloseDeliversWhatWasWritten(t *testing.T) {
@@ -193,7 +235,7 @@ func TestCookies(t *testing.T) {
 	addr := listen(t, e)
 	a := newRaw(t, addr)
 	a.say(induction())
-	hs, ok := a.hear(5 * time.Second)
+	hs, ok := a.hear(time.Minute)
 	require.True(t, ok)
 	require.Equal(t, magic, hs.extension)
 	require.Equal(t, uint32(5), hs.version)
@@ -215,7 +257,7 @@ func TestCookies(t *testing.T) {
 	var ids []uint32
 	for range 4 {
 		a.say(conclusion(good))
-		hs, ok := a.hear(5 * time.Second)
+		hs, ok := a.hear(time.Minute)
 		require.True(t, ok)
 		require.Equal(t, kindConclusion, hs.kind)
 		ids = append(ids, hs.id)
@@ -250,12 +292,12 @@ func TestExtremes(t *testing.T) {
 	} {
 		r := newRaw(t, addr)
 		r.say(induction())
-		hs, ok := r.hear(5 * time.Second)
+		hs, ok := r.hear(time.Minute)
 		require.True(t, ok)
 		in := conclusion(hs.cookie)
 		c.change(in)
 		r.say(in)
-		hs, ok = r.hear(5 * time.Second)
+		hs, ok = r.hear(time.Minute)
 		require.True(t, ok, name)
 		why, ok := hs.rejected()
 		require.True(t, ok, name)

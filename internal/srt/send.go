@@ -18,6 +18,7 @@ type sender struct {
 	probed  micros     // when the end of what was sent was last asked about
 	backoff int
 	sentAt  micros // when a packet was last sent
+	grew    micros // when ring last did
 }
 
 // sent is a packet until it is acknowledged.
@@ -30,6 +31,11 @@ type sent struct {
 	lost  bool
 	again bool // it was sent more than once
 }
+
+const (
+	keptRing = 512 // packets whose places are kept in any case
+	keptFor  = 10 * second
+)
 
 // calm is how often a sender is looked after at least, as long as it sends.
 const calm = 50 * millisecond
@@ -59,7 +65,7 @@ func (s *sender) at(n seq) *sent { return &s.ring[int(n)&(len(s.ring)-1)] }
 func (s *sender) push(now micros, b []byte) (n int) {
 	for len(b) > 0 && s.end.sub(s.first) < maxQueued {
 		k := min(len(b), s.c.payload)
-		s.grow()
+		s.grow(now)
 		*s.at(s.end) = sent{data: b[:k:k], at: now, msg: s.msg}
 		if s.msg++; s.msg > maxMessage {
 			s.msg = 1
@@ -74,11 +80,12 @@ func (s *sender) push(now micros, b []byte) (n int) {
 }
 
 // grow makes room for another packet.
-func (s *sender) grow() {
+func (s *sender) grow(now micros) {
 	n := s.end.sub(s.first)
 	if n < len(s.ring) {
 		return
 	}
+	s.grew = now
 	old, size := s.ring, max(32, 2*len(s.ring))
 	s.ring = make([]sent, size)
 	for i := range n {
@@ -242,6 +249,9 @@ func (s *sender) forgo(now micros, r run) {
 func (s *sender) tick(now micros) (next micros) {
 	c := s.c
 	if s.first == s.end {
+		if len(s.ring) > keptRing && now-s.grew > keptFor {
+			s.ring = nil // what an outage has filled is not kept for ever
+		}
 		if now-s.sentAt < second {
 			return now + calm // more is to come, and need not wake the loop then
 		}

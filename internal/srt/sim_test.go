@@ -288,6 +288,25 @@ func TestPacing(t *testing.T) {
 	require.Equal(t, 500, len(s.b.got))
 }
 
+// What an outage has filled is given back when all has come.
+func TestMemoryAfterAnOutage(t *testing.T) {
+	s := newSim(live(480*millisecond), nil)
+	for i := range 2000 {
+		b := make([]byte, livePayload)
+		binary.BigEndian.PutUint64(b, uint64(i))
+		s.a.snd.push(s.a.clock(), b)
+	}
+	s.a.snd.flush(s.a.clock())
+	s.run(second)
+	require.Len(t, s.b.got, 2000)
+	require.GreaterOrEqual(t, len(s.a.snd.ring), 2000)
+	s.run(2 * keptFor)
+	require.Empty(t, s.a.snd.ring)
+	s.b.got = nil
+	s.send(100, 2*millisecond)
+	s.check(t, 100)
+}
+
 func TestFECRepairsWithoutRetransmission(t *testing.T) {
 	for name, filter := range map[string]string{
 		"rows": "fec,cols:10,arq:never", "both": "fec,cols:10,rows:5,arq:never", "even": "fec,cols:10,rows:5,layout:even,arq:never",
