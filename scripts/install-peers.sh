@@ -10,6 +10,7 @@ peers=(
 	ffmpeg:ffmpeg
 	ffprobe:ffmpeg
 	chromium:chromium
+	firefox-esr:firefox-esr
 	/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf:fonts-dejavu-core
 	nginx:nginx
 	turnutils_uclient:coturn
@@ -22,6 +23,8 @@ peers=(
 	promtool:prometheus
 	setpriv:util-linux
 	srt-live-transmit:srt-tools
+	gst-launch-1.0:gstreamer1.0-tools
+	/usr/lib/*/gstreamer-1.0/libgstsrt.so:gstreamer1.0-plugins-bad
 	/usr/lib/nginx/modules/ngx_rtmp_module.so:libnginx-mod-rtmp
 	gcc:gcc
 	/usr/include/stdio.h:libc6-dev

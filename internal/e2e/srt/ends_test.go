@@ -4,11 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -34,16 +33,99 @@ func payload(packets int) []byte {
 	return b
 }
 
-// A sender sends packets, at a rate, to where it is connected.
+// A sender sends packets, at a rate, to where it is connected, and returns when
+// it has sent each.
 type sender interface {
-	send(t *testing.T, b []byte, interval time.Duration)
+	send(t *testing.T, b []byte, interval time.Duration) []time.Time
 }
 
-// A receiver returns what it has got once it has n bytes, or nothing comes any
-// more.
+// A receiver keeps what comes.
 type receiver interface {
-	received(t *testing.T, n int) []byte
-	size() int
+	arrived() *arrivals
+}
+
+// First bytes of packets that do not count: those that go ahead until some come,
+// and those that go after. Where one of the latter came the fate of all before it
+// is decided, for packets are handed out in their order.
+const (
+	ahead = 0xff
+	after = 0xfe
+)
+
+// arrivals is what has come, of which it keeps the packets that count.
+type arrivals struct {
+	mu    sync.Mutex
+	rest  []byte // of a packet
+	b     []byte
+	begun bool // something has come
+	done  bool // one of the packets that go after
+}
+
+func (a *arrivals) Write(b []byte) (int, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := len(b)
+	for len(b) > 0 {
+		k := min(packet-len(a.rest), len(b))
+		a.rest = append(a.rest, b[:k]...)
+		if b = b[k:]; len(a.rest) < packet {
+			break
+		}
+		a.begun = true
+		switch a.rest[0] {
+		case ahead:
+		case after:
+			a.done = true
+		default:
+			a.b = append(a.b, a.rest...)
+		}
+		a.rest = a.rest[:0]
+	}
+	return n, nil
+}
+
+func (a *arrivals) sink(due [][]byte) {
+	for _, p := range due {
+		_, _ = a.Write(p)
+	}
+}
+
+func (a *arrivals) started() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.begun
+}
+
+func (a *arrivals) ended() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.done
+}
+
+func (a *arrivals) bytes() []byte {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return bytes.Clone(a.b)
+}
+
+// transfer sends b and returns what has come of it, and when each packet was
+// sent.
+func transfer(t *testing.T, tx sender, rx receiver, b []byte, interval time.Duration) (got []byte, sent []time.Time) {
+	t.Helper()
+	pad := func(first byte, until func() bool) {
+		p := bytes.Repeat([]byte{first}, packet)
+		peer.Eventually(t, time.Minute, "a packet", func() bool {
+			tx.send(t, p, 0)
+			return until()
+		})
+	}
+	// srt-live-transmit throws away what it reads before it knows that it is
+	// connected.
+	pad(ahead, rx.arrived().started)
+	sent = tx.send(t, b, interval)
+	// Who has nothing more to send does not learn that its last packets were lost.
+	pad(after, rx.arrived().ended)
+	return rx.arrived().bytes(), sent
 }
 
 // options are those of both ends.
@@ -56,7 +138,7 @@ type options struct {
 
 // query is what srt-live-transmit is told.
 func (o options) query() string {
-	q := "&latency=" + itoa(int(o.latency.Milliseconds()))
+	q := fmt.Sprintf("&conntimeo=60000&peeridletimeo=60000&latency=%d", o.latency.Milliseconds())
 	if o.passphrase != "" {
 		q += "&passphrase=" + o.passphrase + "&pbkeylen=16"
 	}
@@ -64,81 +146,46 @@ func (o options) query() string {
 		q += "&packetfilter=" + o.filter
 	}
 	if o.refresh != 0 {
-		q += "&kmrefreshrate=" + itoa(int(o.refresh)) + "&kmpreannounce=" + itoa(int(o.refresh/3))
+		q += fmt.Sprintf("&kmrefreshrate=%d&kmpreannounce=%d", o.refresh, o.refresh/3)
 	}
 	return q
 }
 
-func itoa(n int) string { return string(appendInt(nil, n)) }
-
-func appendInt(b []byte, n int) []byte {
-	if n >= 10 {
-		b = appendInt(b, n/10)
-	}
-	return append(b, byte('0'+n%10))
-}
-
 func (o options) endpoint() *srt.Endpoint {
-	return &srt.Endpoint{Latency: o.latency, Filter: o.filter, KeyRefresh: o.refresh}
+	return &srt.Endpoint{Latency: o.latency, PeerIdle: time.Minute, Filter: o.filter, KeyRefresh: o.refresh}
 }
 
 // ours is one end of ours.
 type ours struct {
 	conn *srt.Conn
-	mu   sync.Mutex
-	got  []byte
+	got  arrivals
 }
 
-func (e *ours) sink(due [][]byte) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, p := range due {
-		e.got = append(e.got, p...)
-	}
-}
+func (e *ours) arrived() *arrivals { return &e.got }
 
-func (e *ours) size() int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return len(e.got)
-}
-
-func (e *ours) send(t *testing.T, b []byte, interval time.Duration) {
-	pace(b, interval, func(p []byte) {
+func (e *ours) send(t *testing.T, b []byte, interval time.Duration) []time.Time {
+	return pace(b, interval, func(p []byte) {
 		_, err := e.conn.Write(p)
 		require.NoError(t, err)
 	})
 }
 
-func (e *ours) received(t *testing.T, n int) []byte {
-	settle(e.size, n+1<<20)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return counted(bytes.Clone(e.got))
-}
-
-// pace calls send with one packet after the other at a rate.
-func pace(b []byte, interval time.Duration, send func([]byte)) {
-	began := time.Now()
-	for i := 0; len(b) > 0; i++ {
-		if d := time.Until(began.Add(time.Duration(i) * interval)); d > 0 {
+// pace calls send with one packet after the other, at a rate at most.
+func pace(b []byte, interval time.Duration, send func([]byte)) (sent []time.Time) {
+	next := time.Now()
+	for len(b) > 0 {
+		if d := time.Until(next); d > 0 {
 			time.Sleep(d)
+		} else if d < -longSilence {
+			next = time.Now() // all at once would be another test
 		}
+		next = next.Add(interval)
 		k := min(packet, len(b))
 		send(b[:k])
+		sent = append(sent, time.Now())
 		b = b[k:]
 	}
-}
-
-// settle waits until there are n bytes, or a second brings none.
-func settle(size func() int, n int) {
-	last, at := size(), time.Now()
-	for last < n && time.Since(at) < time.Second {
-		time.Sleep(20 * time.Millisecond)
-		if k := size(); k != last {
-			last, at = k, time.Now()
-		}
-	}
+	return sent
 }
 
 // ourListener listens; the connection is there when a caller has come.
@@ -149,7 +196,7 @@ func ourListener(t *testing.T, o options) (e *ours, addr string, ready chan stru
 		if o.passphrase != "" {
 			c.Secret(o.passphrase)
 		}
-		if conn, err := c.Accept(e.sink); err == nil {
+		if conn, err := c.Accept(e.got.sink); err == nil {
 			e.conn = conn
 			close(ready)
 		}
@@ -171,8 +218,8 @@ func ourListener(t *testing.T, o options) (e *ours, addr string, ready chan stru
 // ourCaller calls.
 func ourCaller(t *testing.T, addr string, o options) *ours {
 	e := &ours{}
-	peer.Eventually(t, 20*time.Second, "a connection", func() bool {
-		conn, err := srt.Dial(context.Background(), addr, o.endpoint(), srt.DialOptions{StreamID: "live/a", Passphrase: o.passphrase, Sink: e.sink})
+	peer.Eventually(t, time.Minute, "a connection", func() bool {
+		conn, err := srt.Dial(context.Background(), addr, o.endpoint(), srt.DialOptions{StreamID: "live/a", Passphrase: o.passphrase, Sink: e.got.sink})
 		e.conn = conn
 		return err == nil
 	})
@@ -185,14 +232,15 @@ func ourCaller(t *testing.T, addr string, o options) *ours {
 
 // theirs is srt-live-transmit.
 type theirs struct {
-	cmd  *exec.Cmd
-	in   io.WriteCloser
-	file string
+	in  io.WriteCloser
+	got arrivals
 }
+
+func (e *theirs) arrived() *arrivals { return &e.got }
 
 // transmitter starts srt-live-transmit between a pipe and an SRT address.
 func transmitter(t *testing.T, url string, sends bool) *theirs {
-	e := &theirs{file: filepath.Join(t.TempDir(), "out")}
+	e := &theirs{}
 	args := []string{"-a", "no", "-q", "-loglevel", "error", "-chunk", "1316"}
 	if sends {
 		args = append(args, "file://con", url)
@@ -200,44 +248,25 @@ func transmitter(t *testing.T, url string, sends bool) *theirs {
 		args = append(args, url, "file://con")
 	}
 	cmd := exec.Command(peer.Need(t, "srt-live-transmit"), args...)
-	cmd.Stderr = t.Output()
-	out, err := os.Create(e.file)
-	require.NoError(t, err)
-	cmd.Stdout = out
+	cmd.Stdout, cmd.Stderr = &e.got, t.Output()
+	var err error
 	e.in, err = cmd.StdinPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
-	e.cmd = cmd
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		out.Close()
+		if err := cmd.Wait(); t.Failed() {
+			t.Logf("srt-live-transmit ended with: %v", err)
+		}
 	})
 	return e
 }
 
-func (e *theirs) send(t *testing.T, b []byte, interval time.Duration) {
-	pace(b, interval, func(p []byte) {
+func (e *theirs) send(t *testing.T, b []byte, interval time.Duration) []time.Time {
+	return pace(b, interval, func(p []byte) {
 		_, err := e.in.Write(p)
 		require.NoError(t, err)
 	})
-}
-
-func (e *theirs) size() int {
-	info, err := os.Stat(e.file)
-	if err != nil {
-		return 0
-	}
-	return int(info.Size())
-}
-
-func (e *theirs) received(t *testing.T, n int) []byte {
-	settle(e.size, n+1<<20) // it writes blocks, and the rest in the end
-	require.NoError(t, e.cmd.Process.Signal(os.Interrupt))
-	_ = e.cmd.Wait()
-	b, err := os.ReadFile(e.file)
-	require.NoError(t, err)
-	return counted(b)
 }
 
 // An end is one of a transfer: who it is, and what it does.
@@ -246,7 +275,7 @@ type end struct {
 }
 
 // connect connects two ends through a network.
-func connect(t *testing.T, from, to end, n network, dataOnly bool, o options) (sender, receiver, func() time.Duration) {
+func (w *wires) connect(t *testing.T, from, to end, n network, dataOnly bool, o options) (sender, receiver, *stalls) {
 	t.Helper()
 	listener, caller := from, to
 	if to.listens {
@@ -262,7 +291,7 @@ func connect(t *testing.T, from, to end, n network, dataOnly bool, o options) (s
 	} else {
 		a, addr, ready = ourListener(t, o)
 	}
-	addr, late := proxy(t, addr, n, dataOnly)
+	addr, s := w.proxy(t, addr, n, dataOnly)
 	if caller.libsrt {
 		b = transmitter(t, "srt://"+addr+"?streamid=live/a"+o.query(), caller == from)
 	} else {
@@ -270,42 +299,14 @@ func connect(t *testing.T, from, to end, n network, dataOnly bool, o options) (s
 	}
 	select {
 	case <-ready:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("nobody called")
 	}
 	tx, rx := b, a
 	if listener == from {
 		tx, rx = a, b
 	}
-	warm(t, tx.(sender), rx.(receiver))
-	return tx.(sender), rx.(receiver), late
-}
-
-// warm sends packets that do not count until some have come: srt-live-transmit
-// throws away what it reads before it knows that it is connected.
-func warm(t *testing.T, tx sender, rx receiver) {
-	p := bytes.Repeat([]byte{0xff}, packet)
-	peer.Eventually(t, 20*time.Second, "a first packet", func() bool {
-		tx.send(t, p, 0)
-		return rx.size() > 0
-	})
-}
-
-// trail sends packets that do not count for a while: a sender that has nothing
-// more to send does not learn that its last packets were lost.
-func trail(t *testing.T, tx sender) {
-	tx.send(t, bytes.Repeat([]byte{0xff}, 100*packet), 5*time.Millisecond)
-}
-
-// counted returns got without what warm and trail have sent.
-func counted(got []byte) []byte {
-	n := 0
-	for p := got; len(p) >= packet; p = p[packet:] {
-		if p[0] != 0xff {
-			n += copy(got[n:], p[:packet])
-		}
-	}
-	return got[:n]
+	return tx.(sender), rx.(receiver), s
 }
 
 // freeUDP returns a loopback address for a listener of another program.

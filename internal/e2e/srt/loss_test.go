@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -48,6 +49,7 @@ func TestLossLosesNothing(t *testing.T) {
 		seconds = 10
 	}
 	packets := 950 * seconds
+	w := newWires(t)
 	for _, c := range []struct {
 		from, to   end
 		passphrase string
@@ -68,34 +70,41 @@ func TestLossLosesNothing(t *testing.T) {
 			name += ", encrypted"
 		}
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			o := options{latency: 480 * time.Millisecond, passphrase: c.passphrase, refresh: c.refresh}
-			tx, rx, late := connect(t, c.from, c.to, bad, false, o)
+			tx, rx, s := w.connect(t, c.from, c.to, bad, false, o)
 			want := payload(packets)
-			tx.send(t, want, 1052*time.Microsecond)
-			trail(t, tx)
-			got := rx.received(t, len(want))
-			if behind := late(); !bytes.Equal(want, got) && behind > 60*time.Millisecond {
-				// What does not run for so long loses, as any real-time protocol does.
-				t.Skipf("the machine is too busy: the network of the test was %v late", behind)
-			}
-			check(t, rx, got, want)
+			got, sent := transfer(t, tx, rx, want, 1052*time.Microsecond)
+			report(t, tx, rx)
+			require.Empty(t, inexcusable(t, missing(t, got, want), sent, s, o.latency), "packets lost")
 		})
+	}
+}
+
+// report logs what an end of ours has counted.
+func report(t *testing.T, ends ...any) {
+	for _, e := range ends {
+		if e, ok := e.(*ours); ok {
+			s := e.conn.Stats()
+			t.Logf("sent %d, again %d; came %d, lost %d, came again %d, skipped %d; RTT %.1f ms",
+				s.PktSentUnique, s.PktRetrans, s.PktRecvUnique, s.PktRcvLoss, s.PktRcvRetrans, s.PktRcvDrop, s.MsRTT)
+		}
 	}
 }
 
 // Keys change while both implementations talk, each as the sender.
 func TestKeysChange(t *testing.T) {
+	w := newWires(t)
 	for _, c := range []struct{ from, to end }{{slt, usIn}, {usIn, slt}, {us, sltIn}, {sltIn, us}} {
 		t.Run(fmt.Sprintf("%v to %v", c.from, c.to), func(t *testing.T) {
 			t.Parallel()
-			o := options{latency: 120 * time.Millisecond, passphrase: passphrase, refresh: 300}
-			tx, rx, _ := connect(t, c.from, c.to, network{delay: 2 * time.Millisecond}, false, o)
-			want := payload(2000)
-			tx.send(t, want, time.Millisecond)
-			trail(t, tx)
-			same(t, rx, want)
+			o := options{latency: 2 * time.Second, passphrase: passphrase, refresh: 1000}
+			tx, rx, s := w.connect(t, c.from, c.to, network{delay: 2 * time.Millisecond}, false, o)
+			want := payload(3500)
+			got, sent := transfer(t, tx, rx, want, time.Millisecond)
+			require.Empty(t, inexcusable(t, missing(t, got, want), sent, s, o.latency), "packets lost")
 			if e, ok := tx.(*ours); ok {
-				require.GreaterOrEqual(t, e.conn.Stats().KeyRotations, uint64(4))
+				require.GreaterOrEqual(t, e.conn.Stats().KeyRotations, uint64(3))
 			}
 		})
 	}
@@ -106,38 +115,42 @@ func TestKeysChange(t *testing.T) {
 func TestFilterRepairsAsLibsrts(t *testing.T) {
 	const packets = 3000
 	lossy := network{loss: 0.02, delay: 5 * time.Millisecond}
-	lost := make(map[string]int)
 	pairs := []struct{ from, to end }{{slt, sltIn}, {slt, usIn}, {us, sltIn}, {us, usIn}}
+	w := newWires(t)
 	for _, filter := range []string{"fec,cols:10,rows:5,arq:never", "fec,cols:10,arq:never"} {
 		if strings.HasSuffix(filter, "cols:10,arq:never") && !everything {
 			continue
 		}
 		t.Run(filter, func(t *testing.T) {
-			for _, c := range pairs {
-				name := fmt.Sprintf("%v to %v", c.from, c.to)
-				t.Run(name, func(t *testing.T) {
-					o := options{latency: 480 * time.Millisecond, filter: filter}
-					tx, rx, _ := connect(t, c.from, c.to, lossy, true, o)
-					want := payload(packets)
-					tx.send(t, want, 600*time.Microsecond)
-					got := rx.received(t, len(want))
-					require.Zero(t, len(got)%packet)
-					next := uint64(0)
-					for p := got; len(p) > 0; p = p[packet:] { // in order, and right
-						n := binary.BigEndian.Uint64(p) >> 16
-						require.True(t, n >= next && n < packets)
-						require.True(t, bytes.Equal(p[:packet], want[n*packet:][:packet]))
-						next = n + 1
-					}
-					lost[filter+name] = packets - len(got)/packet
-					t.Logf("%d of %d packets lost for good", lost[filter+name], packets)
-				})
+			t.Parallel()
+			var mu sync.Mutex
+			lost := make(map[string]int)
+			t.Run("pairs", func(t *testing.T) {
+				for _, c := range pairs {
+					name := fmt.Sprintf("%v to %v", c.from, c.to)
+					t.Run(name, func(t *testing.T) {
+						t.Parallel()
+						o := options{latency: 480 * time.Millisecond, filter: filter}
+						tx, rx, s := w.connect(t, c.from, c.to, lossy, true, o)
+						want := payload(packets)
+						got, sent := transfer(t, tx, rx, want, 600*time.Microsecond)
+						n := len(inexcusable(t, missing(t, got, want), sent, s, o.latency))
+						t.Logf("%d of %d packets lost for good", n, packets)
+						mu.Lock()
+						defer mu.Unlock()
+						lost[name] = n
+					})
+				}
+			})
+			if t.Failed() {
+				return
 			}
-			theirs := lost[filter+fmt.Sprintf("%v to %v", pairs[0].from, pairs[0].to)]
+			// By pure chance libsrt loses more at one time than at another: what counts is
+			// within 5 % of what was lost on the way, 2 % of all, and what chance may make
+			// of so few.
+			theirs := lost[fmt.Sprintf("%v to %v", pairs[0].from, pairs[0].to)]
 			for _, c := range pairs[1:] {
-				// Within 5 % of what was lost on the way, 2 % of all, and what
-				// chance may make of so few.
-				n := lost[filter+fmt.Sprintf("%v to %v", c.from, c.to)]
+				n := lost[fmt.Sprintf("%v to %v", c.from, c.to)]
 				chance := 4 * math.Sqrt(2*float64(theirs+2))
 				require.LessOrEqual(t, float64(n-theirs), packets*0.02*0.05+chance, "%v to %v", c.from, c.to)
 			}
@@ -145,33 +158,37 @@ func TestFilterRepairsAsLibsrts(t *testing.T) {
 	}
 }
 
-// same checks that everything has come.
-func same(t *testing.T, rx receiver, want []byte) {
+// missing returns the numbers of packets that have not come, and checks that the
+// others are in order, and what was sent.
+func missing(t *testing.T, got, want []byte) (list []int) {
 	t.Helper()
-	check(t, rx, rx.received(t, len(want)), want)
-}
-
-func check(t *testing.T, rx receiver, got, want []byte) {
-	t.Helper()
-	if bytes.Equal(want, got) {
-		return
-	}
-	if e, ok := rx.(*ours); ok {
-		t.Logf("%+v", e.conn.Stats())
-	}
-	require.Fail(t, "not what was sent", "%d of %d bytes, without %v", len(got), len(want), missing(got, len(want)/packet))
-}
-
-// missing returns the numbers of packets that are not there.
-func missing(got []byte, packets int) (list []int) {
-	there := make(map[uint64]bool)
-	for ; len(got) >= packet; got = got[packet:] {
-		there[binary.BigEndian.Uint64(got)>>16] = true
-	}
-	for i := range packets {
-		if !there[uint64(i)] {
-			list = append(list, i)
+	require.Zero(t, len(got)%packet)
+	next := 0
+	for ; len(got) > 0; got = got[packet:] {
+		n := int(binary.BigEndian.Uint64(got) >> 16)
+		require.True(t, n >= next && n < len(want)/packet, "packet %d after %d", n, next-1)
+		require.True(t, bytes.Equal(got[:packet], want[n*packet:][:packet]), "packet %d is another", n)
+		for ; next < n; next++ {
+			list = append(list, next)
 		}
+		next++
+	}
+	for ; next < len(want)/packet; next++ {
+		list = append(list, next)
+	}
+	return list
+}
+
+// inexcusable returns those of the lost packets that were on their way while the
+// machine went on.
+func inexcusable(t *testing.T, lost []int, sent []time.Time, s *stalls, latency time.Duration) (list []int) {
+	for _, n := range lost {
+		if !s.excuse(sent[n], latency) {
+			list = append(list, n)
+		}
+	}
+	if n := len(lost) - len(list); n > 0 {
+		t.Logf("%d packets were lost while the machine stood still, as it did %d times", n, s.count())
 	}
 	return list
 }

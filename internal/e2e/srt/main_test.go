@@ -1,7 +1,6 @@
 package srt
 
 import (
-	"fmt"
 	"os"
 	"testing"
 
@@ -10,14 +9,4 @@ import (
 
 var lab *peer.Lab
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	var err error
-	if lab, err = peer.NewLab(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer lab.Close()
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(peer.Main(m, &lab, 8)) }

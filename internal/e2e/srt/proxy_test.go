@@ -3,13 +3,14 @@ package srt
 import (
 	"container/heap"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/runnel-media/runnel/internal/udp"
 )
 
 // A network is what a proxy does to datagrams, each way.
@@ -20,136 +21,176 @@ type network struct {
 	late    time.Duration // by
 }
 
-// proxy is a UDP proxy to a server for one client, which loses, delays and
-// reorders, always the same if what comes is. Only what has 1000 bytes or more
-// is lost where dataOnly is set. late tells by how much it was behind at most,
-// which says how busy the machine is.
-func proxy(t *testing.T, server string, n network, dataOnly bool) (addr string, late func() time.Duration) {
-	front, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	require.NoError(t, err)
-	back, err := net.Dial("udp4", server)
-	require.NoError(t, err)
-	_ = front.SetReadBuffer(4 << 20)
-	_ = back.(*net.UDPConn).SetReadBuffer(4 << 20)
-	var mu sync.Mutex
-	var client netip.AddrPort
-	var wg sync.WaitGroup
-	done := make(chan struct{})
-	forth := newPath(n, 1, dataOnly, func(b []byte) { _, _ = back.Write(b) })
-	home := newPath(n, 2, dataOnly, func(b []byte) {
-		mu.Lock()
-		to := client
-		mu.Unlock()
-		if to.IsValid() {
-			_, _ = front.WriteToUDPAddrPort(b, to)
-		}
-	})
-	for _, p := range []*path{forth, home} {
-		wg.Go(func() { p.run(done) })
-	}
-	wg.Go(func() {
-		b := make([]byte, 2000)
-		for {
-			k, from, err := front.ReadFromUDPAddrPort(b)
-			if err != nil {
-				return
-			}
-			mu.Lock()
-			client = from
-			mu.Unlock()
-			forth.take(b[:k])
-		}
-	})
-	wg.Go(func() {
-		b := make([]byte, 2000)
-		for {
-			k, err := back.Read(b)
-			if err != nil {
-				select {
-				case <-done:
-					return
-				case <-time.After(10 * time.Millisecond): // the server is not there yet
-					continue
-				}
-			}
-			home.take(b[:k])
-		}
-	})
-	t.Cleanup(func() {
-		close(done)
-		front.Close()
-		back.Close()
-		wg.Wait()
-	})
-	return front.LocalAddr().String(), func() time.Duration { return max(forth.worst(), home.worst()) }
+// tick is how exact the proxies are.
+const tick = time.Millisecond
+
+// wires are the proxies of some transfers at once. One goroutine serves them
+// all, which looks at them once a tick: to wake up for each datagram would keep
+// the machine busy.
+type wires struct {
+	loop  udp.Loop
+	paths []*path // guarded by the loop
 }
 
-// A path is one direction.
+func newWires(t *testing.T) *wires {
+	w := &wires{}
+	w.loop.Rest = func() time.Duration { return tick }
+	w.loop.Flush = func() {
+		for _, p := range w.paths {
+			_, _ = p.batch.Flush(p.out)
+		}
+	}
+	w.loop.Tick = func(now time.Time) time.Time {
+		for _, p := range w.paths {
+			p.pass(now)
+		}
+		return now.Add(tick)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = w.loop.Run()
+	}()
+	t.Cleanup(func() {
+		_ = w.loop.Close()
+		<-ended
+	})
+	return w
+}
+
+// proxy adds a proxy to a server for one client, which loses, delays and
+// reorders, always the same if what comes is. Only what has 1000 bytes or more
+// is lost where dataOnly is set.
+func (w *wires) proxy(t *testing.T, server string, n network, dataOnly bool) (addr string, s *stalls) {
+	to, err := netip.ParseAddrPort(server)
+	require.NoError(t, err)
+	var sockets [2]*udp.Conn
+	for i := range sockets {
+		sockets[i], err = udp.Listen("udp4", netip.MustParseAddrPort("127.0.0.1:0"), udp.Options{ReadBuffer: 4 << 20, WriteBuffer: 4 << 20})
+		require.NoError(t, err)
+	}
+	front, back := sockets[0], sockets[1]
+	s = &stalls{}
+	forth, home := newPath(n, 1, dataOnly, back, s), newPath(n, 2, dataOnly, front, s)
+	forth.to = to
+	w.loop.Do(func() { w.paths = append(w.paths, forth, home) })
+	require.NoError(t, w.loop.Add(front, udp.HandlerFunc(func(ps []udp.Packet) {
+		home.to = ps[len(ps)-1].Addr
+		forth.take(ps)
+	})))
+	require.NoError(t, w.loop.Add(back, udp.HandlerFunc(home.take)))
+	return front.LocalAddr().String(), s
+}
+
+// A path is one direction. It belongs to the loop.
 type path struct {
 	network
 	dataOnly bool
-	send     func([]byte)
-	wake     chan struct{}
-
-	mu     sync.Mutex
-	rand   *rand.Rand
-	queue  waiting
-	n      int
-	behind time.Duration
+	out      *udp.Conn
+	to       netip.AddrPort // zero: nobody has called yet
+	batch    udp.Batch
+	rand     *rand.Rand
+	queue    waiting
+	n        int
+	heard    time.Time
+	stalls   *stalls
 }
 
-func (p *path) worst() time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.behind
+func newPath(n network, seed uint64, dataOnly bool, out *udp.Conn, s *stalls) *path {
+	return &path{network: n, dataOnly: dataOnly, out: out, rand: rand.New(rand.NewPCG(seed, 7)), stalls: s}
 }
 
-func newPath(n network, seed uint64, dataOnly bool, send func([]byte)) *path {
-	return &path{network: n, dataOnly: dataOnly, send: send, wake: make(chan struct{}, 1), rand: rand.New(rand.NewPCG(seed, 7))}
+// take takes what came.
+func (p *path) take(ps []udp.Packet) {
+	now := time.Now()
+	if !p.heard.IsZero() {
+		p.stalls.add(p.heard, now, longSilence)
+	}
+	p.heard = now
+	for i := range ps {
+		for b := range ps[i].Datagrams() {
+			if (!p.dataOnly || len(b) >= 1000) && p.rand.Float64() < p.loss {
+				continue
+			}
+			at := now.Add(p.delay)
+			if p.reorder > 0 && p.rand.Float64() < p.reorder {
+				at = at.Add(p.late)
+			}
+			p.n++
+			heap.Push(&p.queue, datagram{at, p.n, append([]byte(nil), b...)})
+		}
+	}
 }
 
-func (p *path) take(b []byte) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if (!p.dataOnly || len(b) >= 1000) && p.rand.Float64() < p.loss {
+// pass passes on what is due.
+func (p *path) pass(now time.Time) {
+	for len(p.queue) > 0 && !p.queue[0].at.After(now) {
+		d := heap.Pop(&p.queue).(datagram)
+		p.stalls.add(d.at, now, longStall)
+		if p.to.IsValid() {
+			p.batch.Add(p.to, udp.Mark{}, nil, d.b)
+		}
+	}
+}
+
+// stalls are the times at which the machine stood still: the proxy was late, or
+// one of its peers said nothing. What a real-time protocol has on its way then is
+// lost by right.
+type stalls struct {
+	mu   sync.Mutex
+	list []span
+}
+
+type span struct{ from, to time.Time }
+
+// What a stall takes at least: less leaves time for repair. Ends say something
+// each 20 ms while something is sent.
+const (
+	longStall   = 20 * time.Millisecond
+	longSilence = 60 * time.Millisecond
+)
+
+// busy is how long before and after it a machine that stood still here may do so
+// elsewhere, in a process that cannot be seen into.
+const busy = 2 * time.Second
+
+func (s *stalls) add(from, to time.Time, long time.Duration) {
+	if to.Sub(from) < long {
 		return
 	}
-	at := time.Now().Add(p.delay)
-	if p.reorder > 0 && p.rand.Float64() < p.reorder {
-		at = at.Add(p.late)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.list); n > 0 && s.list[n-1].from.Before(to) && s.list[n-1].to.After(from) {
+		x := &s.list[n-1]
+		if from.Before(x.from) {
+			x.from = from
+		}
+		if to.After(x.to) {
+			x.to = to
+		}
+		return
 	}
-	p.n++
-	heap.Push(&p.queue, datagram{at, p.n, append([]byte(nil), b...)})
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
+	s.list = append(s.list, span{from, to})
 }
 
-func (p *path) run(done chan struct{}) {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		wait := time.Hour
-		p.mu.Lock()
-		for len(p.queue) > 0 {
-			if wait = time.Until(p.queue[0].at); wait > 0 {
-				break
-			}
-			d := heap.Pop(&p.queue).(datagram)
-			p.behind = max(p.behind, -wait)
-			p.send(d.b)
-			wait = time.Hour
-		}
-		p.mu.Unlock()
-		timer.Reset(wait)
-		select {
-		case <-done:
-			return
-		case <-p.wake:
-		case <-timer.C:
+// excuse reports whether the machine stood still while a packet was on its way
+// that was sent at a time and had so long to come.
+func (s *stalls) excuse(at time.Time, latency time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, x := range s.list {
+		if x.to.After(at.Add(-busy)) && x.from.Before(at.Add(latency+busy)) {
+			return true
 		}
 	}
+	return false
+}
+
+// count returns how often it stood still.
+func (s *stalls) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.list)
 }
 
 type datagram struct {

@@ -35,7 +35,7 @@ func startServer(t *testing.T, a auth.Authorizer, options ingest.SRT) *server {
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	hub := &stream.Hub{Grace: 100 * time.Millisecond}
 	s := &server{hub: hub, in: &ingest.Server{Hub: hub, Auth: a, Log: log, SRT: options}}
-	out := &deliver.Server{Hub: hub, Auth: a, Log: log, WriteInterval: 20 * time.Millisecond, Wait: 20 * time.Second}
+	out := &deliver.Server{Hub: hub, Auth: a, Log: log, WriteInterval: 20 * time.Millisecond, Wait: time.Minute}
 	pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	require.NoError(t, err)
 	s.addr = pc.LocalAddr().String()
@@ -48,7 +48,7 @@ func startServer(t *testing.T, a auth.Authorizer, options ingest.SRT) *server {
 	go func() { ended <- s.in.ServeSRT(pc, out) }()
 	go func() { ended <- s.in.ServeRTMP(l, out) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		if err := errors.Join(s.in.Shutdown(ctx), out.Shutdown(ctx)); err != nil {
 			t.Error(err)
@@ -61,7 +61,7 @@ func startServer(t *testing.T, a auth.Authorizer, options ingest.SRT) *server {
 				if !errors.Is(err, ingest.ErrServerClosed) {
 					t.Error(err)
 				}
-			case <-time.After(10 * time.Second):
+			case <-time.After(30 * time.Second):
 				t.Error("a server did not end")
 			}
 		}
@@ -72,16 +72,17 @@ func startServer(t *testing.T, a auth.Authorizer, options ingest.SRT) *server {
 // waitStream waits until a stream has both of its tracks.
 func (s *server) waitStream(t *testing.T, name string) {
 	t.Helper()
-	peer.Eventually(t, 20*time.Second, "stream "+name, func() bool {
+	peer.Eventually(t, time.Minute, "stream "+name, func() bool {
 		st := s.hub.Stream(name)
 		return st != nil && len(st.Tracks()) == 2
 	})
 }
 
-// ts makes a transport stream of the clip that all tests publish.
+// ts makes a transport stream of minutes, which tests publish for as long as they
+// need it.
 func ts(t *testing.T) string {
-	return lab.File(t, "clip.ts", func(path string) {
-		peer.Run(t, time.Minute, "ffmpeg", "-v", "error", "-y", "-i", lab.Clip(t, peer.AV), "-c", "copy", "-f", "mpegts", path)
+	return lab.File(t, "long.ts", func(path string) {
+		peer.Run(t, time.Minute, "ffmpeg", "-nostdin", "-v", "error", "-y", "-stream_loop", "79", "-i", lab.Clip(t, peer.AV), "-c", "copy", "-f", "mpegts", path)
 	})
 }
 
@@ -91,7 +92,7 @@ func checkMedia(t *testing.T, path string, pictures int) {
 	info, err := os.Stat(path)
 	require.NoError(t, err)
 	require.NotZero(t, info.Size(), filepath.Base(path))
-	m := peer.Probe(t, 30*time.Second, path)
+	m := peer.Probe(t, time.Minute, path)
 	require.Equal(t, []string{"aac", "h264"}, m.Codecs())
 	require.GreaterOrEqual(t, len(m.Video), pictures, filepath.Base(path))
 	_, smallest := peer.Gap(m.Video)
