@@ -21,6 +21,13 @@ type Frame struct {
 	Spatial       uint8
 	Temporal      uint8 // layers of simulcast and SVC, 0 is the base
 
+	// Cut tells that the frame begins Segment: outputs in segments begin one with
+	// it. Frames of other tracks belong to the segment by their DTS. The hub sets
+	// both (Hub.Segment); who publishes what another server has cut gives what that
+	// server said, and the hub then makes sure that numbers go on.
+	Cut     bool
+	Segment *Segment // nil: nobody has said
+
 	Data []byte // in the form that Codec's constants state
 
 	arrived time.Time

@@ -22,6 +22,12 @@ type Hub struct {
 	Grace  time.Duration // how long a stream outlives its publisher, its readers attached; 0: not at all
 	Linger time.Duration // how long a stream that Source fetched outlives its last reader; default 10 s
 
+	// Segment has streams cut into segments that last so long at least and begin
+	// with key frames, the same for all outputs of this server and of those that
+	// relay it by the protocol that passes on the cuts. 0: outputs cut for
+	// themselves, but for streams that another server has cut.
+	Segment time.Duration
+
 	Latency Histogram // of all streams: from a frame's arrival to its socket write
 
 	// Locks are taken in this order: mu, one Stream's mu, a leaf (events,
@@ -32,6 +38,7 @@ type Hub struct {
 	awaited  map[string]*arrival // names that somebody waits for
 	fetches  map[string]*fetch
 	declared map[string]*Declaration // values are never modified
+	counts   map[string]counted      // segments of streams that have ended
 	events   events.Bus[Event]
 	sessions sessionTable
 }
@@ -110,6 +117,7 @@ func (h *Hub) Publish(ctx context.Context, key string, o *PublishOptions) (*Publ
 		}
 	}
 	s := newStream(h, key)
+	s.cut = cutter{length: h.Segment, before: h.recall(key)}
 	p := newPublisher(s, o)
 	s.publisher = p
 	if h.streams == nil {
@@ -130,6 +138,9 @@ func (h *Hub) remove(s *Stream) {
 	defer h.mu.Unlock()
 	if h.streams[s.name] == s {
 		delete(h.streams, s.name)
+		s.mu.Lock()
+		h.remember(s.name, s.cut.counted())
+		s.mu.Unlock()
 	}
 }
 

@@ -102,7 +102,11 @@ func (p *Publisher) Write(f *Frame) error {
 		s.mu.Unlock()
 		return errForeign
 	}
+	given := f.DTS
 	s.line.repair(f, p.jitter)
+	if s.made == nil {
+		s.cut.place(f, f.Track.Kind() == Video || !s.leadsVideo(), f.DTS-given)
+	}
 	s.stats.add(f)
 	if p.mix == nil {
 		s.append(f)

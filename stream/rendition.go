@@ -25,6 +25,12 @@ type Derivation struct {
 	// the outs end then, and src is closed. It states the tracks of the outs;
 	// their timestamps are src's and are not repaired.
 	Make func(ctx context.Context, src *Subscriber, outs []*Publisher) error
+	// Info, if set, says what is known of a rendition now, by its name; else
+	// that is what Renditions said. It must not call the stream.
+	Info func(name string) RenditionInfo
+	// OnKeyRequest, if set, is called as PublishOptions.OnKeyRequest is, for the
+	// rendition of that name; else the stream's publisher is asked.
+	OnKeyRequest func(name string)
 }
 
 // RenditionInfo is what is known of a rendition before it is made.
@@ -35,6 +41,7 @@ type RenditionInfo struct {
 	Width     int      // of its pictures; 0: unknown, or none
 	Height    int
 	FPS       float64 // 0: unknown, or none
+	Idle      bool    // nothing of it comes at present, whoever reads it
 }
 
 // A Rendition is one form of a stream's media beside the one that is published.
@@ -106,8 +113,16 @@ func (s *Stream) Rendition(name string) *Rendition {
 	return nil
 }
 
-// Info returns what was said of the rendition when it was added.
-func (r *Rendition) Info() RenditionInfo { return r.info }
+// Info returns what is known of the rendition: what was said when it was added,
+// or what Derivation.Info says now.
+func (r *Rendition) Info() RenditionInfo {
+	if r.group.Info == nil {
+		return r.info
+	}
+	info := r.group.Info(r.info.Name)
+	info.Name = r.info.Name
+	return info
+}
 
 // Name returns the rendition's name within its stream.
 func (r *Rendition) Name() string { return r.info.Name }
@@ -166,7 +181,11 @@ func (g *derived) start() error {
 	for i, r := range g.renditions {
 		r.out = newStream(s.hub, s.name)
 		r.out.made = g
-		outs[i] = newPublisher(r.out, &PublishOptions{Jitter: JitterOff})
+		ask := s.RequestKey
+		if g.OnKeyRequest != nil {
+			ask = func() { g.OnKeyRequest(r.info.Name) }
+		}
+		outs[i] = newPublisher(r.out, &PublishOptions{Jitter: JitterOff, OnKeyRequest: ask})
 		r.out.publisher = outs[i]
 	}
 	go func() {

@@ -182,3 +182,31 @@ func TestDeriveRefuses(t *testing.T) {
 	}
 	require.Len(t, s.Renditions(), 1)
 }
+
+// Who reads a rendition can have a key frame of it, from what makes it or from the
+// stream's publisher, and what is known of it may change.
+func TestRenditionKeyAndInfo(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var h Hub
+		defer h.Close()
+		asked := ""
+		p := publish(t, &h, "live/a", &PublishOptions{OnKeyRequest: func() { asked += "source " }}, audio)
+		var runs, running atomic.Int32
+		_, err := p.Stream().Derive(echoing(&runs, &running, "opus"))
+		require.NoError(t, err)
+		low := echoing(&runs, &running, "low", "lower")
+		bandwidth := int64(1000)
+		low.OnKeyRequest = func(name string) { asked += name + " " }
+		low.Info = func(string) RenditionInfo { return RenditionInfo{Bandwidth: bandwidth, Idle: bandwidth == 0} }
+		_, err = p.Stream().Derive(low)
+		require.NoError(t, err)
+		for _, name := range []string{"opus", "low", "lower"} {
+			subscribe(t, &h, "live/a", &SubscribeOptions{Rendition: name}).Stream().RequestKey()
+		}
+		require.Equal(t, "source low lower ", asked)
+		require.Equal(t, RenditionInfo{Name: "low", Bandwidth: 1000}, p.Stream().Rendition("low").Info())
+		bandwidth = 0
+		require.True(t, p.Stream().Rendition("low").Info().Idle)
+		require.Equal(t, "opus", p.Stream().Rendition("opus").Info().Name)
+	})
+}

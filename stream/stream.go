@@ -27,6 +27,7 @@ type Stream struct {
 	renditions []*Rendition
 	ring       ring
 	line       timeline
+	cut        cutter
 	stats      meter
 	readers    map[*Subscriber]struct{}
 	sleepers   sleepers
@@ -224,7 +225,7 @@ func (s *Stream) isAccess(f *Frame) bool {
 		return f.Key
 	}
 	s.noVideo++
-	if s.hasVideo && (s.noVideo < videoGone || s.ring.hasKey && s.ring.at(s.ring.key).f.Track.Kind() == Video) {
+	if s.leadsVideo() || s.hasVideo && s.ring.hasKey && s.ring.at(s.ring.key).f.Track.Kind() == Video {
 		return false
 	}
 	return !s.ring.hasKey || f.DTS-s.ring.accessDTS >= audioAccess
@@ -245,3 +246,6 @@ func (s *Stream) needed() uint64 {
 	}
 	return need
 }
+
+// leadsVideo reports whether pictures are to be expected.
+func (s *Stream) leadsVideo() bool { return s.hasVideo && s.noVideo < videoGone }
