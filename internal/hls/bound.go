@@ -24,6 +24,9 @@ func (c *cutter) zero(f *stream.Frame, fresh bool) time.Time {
 	if now.IsZero() {
 		now = time.Now()
 	}
+	if c.follows(f) && f.Cut {
+		now = f.Segment.Time
+	}
 	now = now.Round(0).Add(-f.DTS)
 	if fresh { // dates must not overlap (bis 6.2.1)
 		end := c.p.lastDate()
@@ -33,6 +36,9 @@ func (c *cutter) zero(f *stream.Frame, fresh bool) time.Time {
 		if now.Add(f.DTS).Before(end) {
 			now = end.Add(-f.DTS)
 		}
+		return now
+	}
+	if c.follows(f) && f.Cut {
 		return now
 	}
 	const most = 5 * time.Millisecond

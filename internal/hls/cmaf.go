@@ -186,19 +186,19 @@ func (c *cmafPacker) part(n int, next time.Duration) {
 	run := fmp4.Run{Track: c.init.Track, Frames: frames, Next: next}
 	switch {
 	case c.cur.Key != nil:
-		b := fmp4.AppendPart(nil, uint32(number)+1, run)
+		b := fmp4.AppendPart(nil, c.fragment(), run)
 		if c.p.cfg.Part > 0 {
 			p.data = newSealer(c.cur.Key, c.cur.Sequence).seal(b, true)
 			c.hold(len(p.data))
 		}
 		c.append(c.sealer.seal(b, false))
 	case c.p.cfg.OnData != nil: // nobody reads the part alone: the frames' own bytes do
-		c.append(fmp4.AppendPartHeader(nil, uint32(number)+1, run))
+		c.append(fmp4.AppendPartHeader(nil, c.fragment(), run))
 		for _, f := range frames {
 			c.append(f.Data)
 		}
 	default:
-		p.data = fmp4.AppendPart(nil, uint32(number)+1, run)
+		p.data = fmp4.AppendPart(nil, c.fragment(), run)
 		c.append(p.data)
 	}
 	p.text = p.line(c.p.mediaPrefix())
@@ -209,6 +209,12 @@ func (c *cmafPacker) part(n int, next time.Duration) {
 	if c.p.cfg.Part > 0 {
 		c.dirty = true
 	}
+}
+
+// fragment returns what numbers the next part in its bytes: those are the same
+// wherever the segment is made.
+func (c *cmafPacker) fragment() uint32 {
+	return uint32(c.cur.Sequence)<<10 + uint32(len(c.cur.Parts)) + 1
 }
 
 // stop ends what is pending where the last frame ends by itself, and states that

@@ -49,6 +49,12 @@ type Config struct {
 	FirstSequence      uint64
 	FirstDiscontinuity uint64
 
+	// FollowCuts has segments begin where the frames of a stream say so
+	// (stream.Frame.Cut), with the numbers that those have, so that all who package
+	// the stream make the same. Segment counts only for streams whose frames say
+	// nothing.
+	FollowCuts bool
+
 	// OnSegment is told of every segment when it is complete, those with Gap
 	// included, in order within a rendition. It is called from Add and End and
 	// may keep the segment and its bytes. nil: nobody asks.

@@ -25,16 +25,23 @@ type cutter struct {
 	extras       [Audio - Video2]extra
 	announced    []*stream.Track
 
-	open    bool            // a segment is being made
-	bounds  []bound         // where segments began, oldest first: those that a rendition may still have to pass
-	nextSeq uint64          // Media Sequence Number after the last of bounds
-	discSeq uint64          // discontinuities so far
-	broken  bool            // the next segment begins with a discontinuity
-	newest  time.Duration   // the latest DTS since open
-	size    int64           // bytes of frames since the last bound
-	held    []*stream.Frame // audio that waits for a picture: the first, or the one before which it belongs
-	blind   bool            // pictures came that cannot be decoded
-	ended   bool
+	open     bool            // a segment is being made
+	bounds   []bound         // where segments began, oldest first: those that a rendition may still have to pass
+	firstSeq uint64          // Media Sequence Number of the first
+	nextSeq  uint64          // Media Sequence Number after the last of bounds
+	discSeq  uint64          // discontinuities so far
+	broken   bool            // the next segment begins with a discontinuity
+	mark     *stream.Segment // what the frames said of the last of bounds, if they are followed
+	shift    uint64          // from their numbers to ours
+	more     uint64          // discontinuities that they do not know of
+	moved    time.Duration   // what has been added to timestamps since the first server
+	sought   *stream.Frame   // the first that came before it was known where to begin
+	newest   time.Duration   // the latest DTS since open
+	reached  time.Duration   // newest before the frame that is being placed
+	size     int64           // bytes of frames since the last bound
+	held     []*stream.Frame // audio that waits for a picture: the first, or the one before which it belongs
+	blind    bool            // pictures came that cannot be decoded
+	ended    bool
 }
 
 // SetTracks tells what the publisher has announced, before the frames show it:
@@ -48,6 +55,7 @@ func (p *Packager) SetTracks(tracks ...*stream.Track) { p.announced = tracks }
 // where those of the first are. It keeps f until its part is complete, and its
 // data is copied then, or with OnData passed on.
 func (p *Packager) Add(f *stream.Frame) {
+	f = p.unshifted(f)
 	if x := p.extraOf(f); x != nil {
 		if !p.ended {
 			p.addExtra(x, f)
@@ -79,7 +87,7 @@ func (p *Packager) Flush() {
 	if p.ended {
 		return
 	}
-	if !p.open && len(p.held) > 0 { // too short for the wait for a picture
+	if !p.open && len(p.held) > 0 && p.opens(p.held[0]) { // too short for the wait for a picture
 		p.begin(p.held[0])
 	}
 	p.breakOff()
@@ -102,6 +110,7 @@ func (p *Packager) End() {
 
 // place puts a frame where it belongs, or reports that it cannot.
 func (c *cutter) place(l *lane, f *stream.Frame) bool {
+	c.reached = c.newest
 	if !c.follow(l, f) {
 		return false
 	}
@@ -152,7 +161,7 @@ func (c *cutter) release() {
 // can begin.
 func (c *cutter) start(l *lane, f *stream.Frame) bool {
 	if l == &c.video {
-		if !f.Key {
+		if !f.Key || !c.opens(f) {
 			c.blind = true
 			return false
 		}
@@ -176,7 +185,10 @@ func (c *cutter) start(l *lane, f *stream.Frame) bool {
 		limit = 0
 	}
 	if f.DTS-c.held[0].DTS >= limit {
-		c.begin(c.held[0])
+		if i := slices.IndexFunc(c.held, c.opens); i >= 0 {
+			c.held = c.held[i:]
+			c.begin(c.held[0])
+		}
 	}
 	return true
 }
@@ -184,7 +196,8 @@ func (c *cutter) start(l *lane, f *stream.Frame) bool {
 // begin opens the first segment with f, a key frame or the oldest of held, and
 // lets the held audio in.
 func (c *cutter) begin(f *stream.Frame) {
-	c.open, c.blind = true, false
+	c.open, c.blind, c.sought = true, false, nil
+	c.fill(f)
 	c.newest = f.DTS
 	held := c.held
 	c.held = nil
@@ -219,6 +232,8 @@ func (c *cutter) cuts(l *lane, f *stream.Frame, back bool) bool {
 		return true
 	}
 	switch {
+	case c.follows(f):
+		return c.cutHere(f, video || !c.video.present())
 	case video && f.Key:
 		// Timestamps of key frames are a little early at times.
 		return c.broken || back || since >= c.p.cfg.Segment-c.p.cfg.Segment/20
@@ -230,9 +245,51 @@ func (c *cutter) cuts(l *lane, f *stream.Frame, back bool) bool {
 
 // declare begins a segment with f in all renditions.
 func (c *cutter) declare(f *stream.Frame) {
+	if c.open && len(c.bounds) > 0 {
+		c.fill(f)
+	}
+	b := bound{at: f.DTS, broken: c.broken}
+	c.endTS(b.at)
+	b.broken = c.broken // also since there are other tracks in the same file
+	c.number(&b, f)
+	b.zero = c.zero(f, b.broken || len(c.bounds) == 0)
+	c.broken, c.audio.waits = false, false
+	c.bind(b)
+}
+
+// bind has all renditions begin a segment.
+func (c *cutter) bind(b bound) {
+	c.discSeq, c.nextSeq = b.discSeq, b.seq+1
+	c.size = 0
+	c.bounds = append(c.bounds, b)
+	for _, o := range c.p.out {
+		o.bounded(b)
+	}
+	c.prune()
+}
+
+// number gives a bound its numbers.
+func (c *cutter) number(b *bound, f *stream.Frame) {
+	first := c.nextSeq == c.firstSeq
+	if first { // after the stream that this one follows
+		b.broken = c.p.cfg.FirstSequence > 0
+	}
+	if c.follows(f) {
+		c.adopt(b, f, first)
+		return
+	}
+	b.seq, b.discSeq = c.nextSeq, c.discSeq
+	if b.broken {
+		b.discSeq++
+	}
+}
+
+// endTS completes the segment of MPEG-TS in the making, and looks which tracks
+// the next is to have.
+func (c *cutter) endTS(at time.Duration) {
 	if ts := c.p.out[TS]; ts.live {
 		if ts.cur != nil {
-			end := f.DTS
+			end := at
 			if natural := ts.after(ts.cur.from); c.broken && end-natural < maxRagged {
 				end = min(end, natural)
 			}
@@ -242,23 +299,6 @@ func (c *cutter) declare(f *stream.Frame) {
 			c.broken = true // other tracks in the same file
 		}
 	}
-	b := bound{seq: c.nextSeq, at: f.DTS, broken: c.broken}
-	if c.nextSeq == c.p.cfg.FirstSequence {
-		b.broken = c.nextSeq > 0 // after the stream that this one follows
-	}
-	if b.broken {
-		c.discSeq++
-	}
-	b.discSeq = c.discSeq
-	b.zero = c.zero(f, b.broken || len(c.bounds) == 0)
-	c.nextSeq++
-	c.broken, c.audio.waits = false, false
-	c.size = 0
-	c.bounds = append(c.bounds, b)
-	for _, o := range c.p.out {
-		o.bounded(b)
-	}
-	c.prune()
 }
 
 // deliver gives a frame to the renditions that carry it.

@@ -94,14 +94,18 @@ func (c *cutter) follow(l *lane, f *stream.Frame) bool {
 	default:
 		return false
 	}
-	if f.Discontinuity {
+	if f.Discontinuity && (!c.follows(f) || f.Cut) {
 		c.broken = true
 	}
 	if !l.begun {
 		return true
 	}
 	step := f.DTS - l.last
-	if step < -maxBack || c.open && f.DTS-c.newest > l.patience(c.p.cfg.MaxSegment) {
+	patience := l.patience(c.p.cfg.MaxSegment)
+	if c.follows(f) && !f.Discontinuity {
+		patience = max(patience, c.p.cfg.MaxSegment) // what is missing are whole segments
+	}
+	if step < -maxBack || c.open && f.DTS-c.newest > patience {
 		l.step = max(step, 0)
 		c.breakOff()
 		return true

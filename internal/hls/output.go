@@ -169,7 +169,7 @@ func (o *output) catchUp() {
 // beginFirst begins the rendition's first segment. If it is not the first of all,
 // nothing is before it that it could be broken off from.
 func (o *output) beginFirst(b bound, from time.Duration) {
-	b.broken = b.broken && b.seq == o.p.cfg.FirstSequence
+	b.broken = b.broken && b.seq == o.p.cutter.firstSeq
 	o.begin(b, from)
 }
 

@@ -59,7 +59,7 @@ func New(c Config) *Packager {
 		p.out[r] = o
 		o.publish()
 	}
-	p.cutter = cutter{p: p, nextSeq: p.cfg.FirstSequence, discSeq: p.cfg.FirstDiscontinuity}
+	p.cutter = cutter{p: p, nextSeq: p.cfg.FirstSequence, firstSeq: p.cfg.FirstSequence, discSeq: p.cfg.FirstDiscontinuity}
 	return p
 }
 
@@ -148,6 +148,9 @@ func (p *Packager) settled() bool {
 // control derives what playlists declare from the first segments.
 func (p *Packager) control() *control {
 	c := &control{target: roundTarget(p.cfg.Segment)}
+	if p.mark != nil { // all who package the stream are to say the same
+		c.target = roundTarget(min(p.mark.Target, p.cfg.MaxSegment))
+	}
 	if p.cfg.Part > 0 {
 		c.partHoldBack = 3 * partTarget(p.cfg.Part) // also for a rendition that comes later
 	}
