@@ -81,12 +81,12 @@ func TestViewerCount(t *testing.T) {
 	f.publish(t, "live/b", vp8, opus)
 	r, answer := f.post(t, "/live/a?token=sesame", offer)
 	require.Equal(t, 201, r.StatusCode, answer)
-	at := regexp.MustCompile(`<(.*)>; rel="urn:ietf:params:whep:ext:core:server-sent-events"; events="viewercount"`).FindStringSubmatch(r.Header.Get("Link"))
+	at := regexp.MustCompile(`<(.*)>; rel="urn:ietf:params:whep:ext:core:server-sent-events"; events="layers,viewercount"`).FindStringSubmatch(r.Header.Get("Link"))
 	require.NotNil(t, at, r.Header.Get("Link"))
 	url := strings.TrimSuffix(f.url, "/whep") + at[1]
 	resource := strings.TrimSuffix(f.url, "/whep") + r.Header.Get("Location")
 
-	for body, want := range map[string]int{`["layers"]`: 422, `{}`: 400, strings.Repeat(" ", 5000): 400} {
+	for body, want := range map[string]int{`["scte35"]`: 422, `{}`: 400, strings.Repeat(" ", 5000): 400} {
 		r, _ = send(t, "POST", url, body)
 		require.Equal(t, want, r.StatusCode, body)
 	}

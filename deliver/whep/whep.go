@@ -8,6 +8,7 @@
 package whep
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -27,17 +28,25 @@ import (
 // ServePacket before the first request.
 type Transport = webrtc.Transport
 
+// Playout is how long players are told to hold pictures back: Transport.Playout.
+type Playout = webrtc.Playout
+
 // A Handler serves viewers. POST an offer to /app/name; the answer's Location is
 // the session, which DELETE ends. A bearer token, or token= in the query, is the
 // Authorizer's to judge. The host strips what stands before /app/name from the
 // path, as http.StripPrefix does.
 //
-// Who posts ["viewercount"] to the answer's Link with
+// Who posts ["viewercount", "layers"] to the answer's Link with
 // rel="urn:ietf:params:whep:ext:core:server-sent-events" gets the number of the
-// stream's viewers, of all protocols, by server-sent events there.
+// stream's viewers, of all protocols, and its layers by server-sent events there.
 //
-// ?rendition=NAME plays another form of the stream's pictures, such as a step of
-// transcode.Ladder, with the stream's sound.
+// A stream's layers are its published pictures, which are called "source", and its
+// renditions in the same codec: those of a simulcast, and the steps of a
+// transcode.Ladder. A viewer gets the best that the estimate of its path allows, and
+// goes from one to another with a key frame. ?rendition=NAME, or ?layer=NAME,
+// chooses one, as does {"rid": "NAME"} that is posted to the Link with
+// rel="urn:ietf:params:whep:ext:core:layer", where {} leaves it to the server
+// again, and maxWidth and maxHeight bound what that chooses.
 //
 // The statuses are 201; 400 for an offer that is not acceptable, and 406 for one
 // that has none of the stream's codecs, with the reason; 401 and 403 to who may
@@ -49,14 +58,18 @@ type Handler struct {
 
 	// Wait is how long an offer waits for a stream that is not published yet.
 	Wait time.Duration
+	// Fixed plays the published pictures to who chooses none, whatever their
+	// paths carry.
+	Fixed bool
 	// ICEServers are told to viewers, as the values of Link headers. nil: none.
 	ICEServers func(r *http.Request) []string
 
 	once     sync.Once
 	endpoint webrtc.Endpoint
 
-	mu    sync.Mutex
-	feeds map[*stream.Stream]*feed
+	mu      sync.Mutex
+	feeds   map[*stream.Stream]*feed
+	viewers map[*webrtc.Session]*viewer
 }
 
 // ServeHTTP serves /app/name, and the sessions.
@@ -66,7 +79,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) prepare() {
-	h.once.Do(func() { h.endpoint.ICEServers, h.endpoint.Viewers = h.ICEServers, h.count })
+	h.once.Do(func() {
+		h.endpoint.ICEServers, h.endpoint.Viewers = h.ICEServers, h.count
+		h.endpoint.Layers, h.endpoint.Choose = h.layers, h.choose
+	})
 }
 
 var errAnswered = errors.New("whep: answered")
@@ -81,25 +97,39 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, o *webrtc.Offer)
 	o.From = req.Remote.Addr()
 	req.Protocol = "whep"
 	v := &viewer{}
-	rendition := r.URL.Query().Get("rendition")
-	sub, session, err := h.Server.Play(r.Context(), req, &stream.SubscribeOptions{Live: true, Wait: h.Wait, Rendition: rendition}, v.kick)
+	sub, session, err := h.Server.Play(r.Context(), req, &stream.SubscribeOptions{Live: true, Wait: h.Wait}, v.kick)
 	if err != nil {
 		refuse(w, r, req, err)
 		return nil, nil, errAnswered
 	}
 	v.session = session
-	f := h.feed(sub)
-	patience := time.Second
-	if rendition != "" {
-		patience = renditionPatience
+	wanted := cmp.Or(r.URL.Query().Get("rendition"), r.URL.Query().Get("layer"))
+	var rendition *stream.Rendition
+	if wanted != "" && wanted != sourceLayer {
+		if rendition = sub.Stream().Rendition(wanted); rendition == nil {
+			sub.Close()
+			session.Close(nil)
+			http.Error(w, "the stream has no such rendition", http.StatusNotFound)
+			return nil, nil, errAnswered
+		}
 	}
-	tracks := f.settled(r.Context(), patience)
+	v.chosen.RID = wanted
+	v.source = h.feed(sub)
+	v.pictures = v.source
+	tracks := v.source.settled(r.Context(), time.Second, rendition)
+	if rendition != nil {
+		h.mu.Lock()
+		if f, err := h.rendition(v.source, rendition); err == nil { // else it has just gone
+			v.pictures = f
+		}
+		h.mu.Unlock()
+	}
+	ask := func() { h.keyNeeded(v) }
 	s, answer, err := h.Transport.Send(o, tracks, webrtc.Handler{
-		Connected: f.source.RequestKey, KeyNeeded: f.source.RequestKey,
-		Ended: func(err error) { h.leave(f, v, err) },
+		Connected: ask, KeyNeeded: ask, Ended: func(err error) { h.leave(v, err) },
 	})
 	if err != nil {
-		h.drop(f)
+		h.release(v, nil)
 		session.Close(err)
 		if errors.Is(err, webrtc.ErrOffer) {
 			http.Error(w, fmt.Sprintf("%v; the stream has %s", err, codecs(tracks)), http.StatusNotAcceptable)
@@ -108,31 +138,28 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, o *webrtc.Offer)
 		}
 		return nil, nil, errAnswered
 	}
-	v.attach(s)
-	f.out.Add(s)
+	h.enter(v, s)
 	return s, answer, nil
 }
 
 // count returns how many play the stream of a session, by whatever protocol.
 func (h *Handler) count(s *webrtc.Session) int {
-	of := s.Feed()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for st, f := range h.feeds {
-		if &f.out.Feed != of {
-			continue
-		}
-		if now := time.Now(); now.Sub(f.counted) >= countEvery {
-			f.counted, f.count = now, 0
-			for session := range h.Server.Hub.Sessions() {
-				if info := session.Info(); info.Role == stream.RolePlay && info.Stream == st.Name() {
-					f.count++
-				}
+	v := h.viewers[s]
+	if v == nil {
+		return 0
+	}
+	f := v.source
+	if now := time.Now(); now.Sub(f.counted) >= countEvery {
+		f.counted, f.count = now, 0
+		for session := range h.Server.Hub.Sessions() {
+			if info := session.Info(); info.Role == stream.RolePlay && info.Stream == f.stream.Name() {
+				f.count++
 			}
 		}
-		return f.count
 	}
-	return 0
+	return f.count
 }
 
 // countEvery is how often a stream's viewers are counted, however many ask.
@@ -162,53 +189,4 @@ func refuse(w http.ResponseWriter, r *http.Request, req *auth.Request, err error
 	default:
 		http.Error(w, "internal error", http.StatusInternalServerError)
 	}
-}
-
-// A viewer is one peer, and its session with the hub.
-type viewer struct {
-	session *stream.Session
-
-	mu     sync.Mutex
-	peer   *webrtc.Session
-	kicked error
-}
-
-// kick ends the peer's session by somebody else's will.
-func (v *viewer) kick(err error) {
-	v.mu.Lock()
-	v.kicked = err
-	peer := v.peer
-	v.mu.Unlock()
-	if peer != nil {
-		peer.Close()
-	}
-}
-
-func (v *viewer) attach(s *webrtc.Session) {
-	v.mu.Lock()
-	v.peer = s
-	kicked := v.kicked
-	v.mu.Unlock()
-	if kicked != nil {
-		s.Close()
-	}
-}
-
-// leave is the end of a viewer.
-func (h *Handler) leave(f *feed, v *viewer, err error) {
-	v.mu.Lock()
-	peer, kicked := v.peer, v.kicked
-	v.mu.Unlock()
-	if peer != nil {
-		f.out.Remove(peer)
-		v.session.AddOut(int(peer.Stats().Bytes))
-	}
-	switch {
-	case kicked != nil:
-		err = kicked
-	case errors.Is(err, webrtc.ErrHungUp):
-		err = nil
-	}
-	v.session.Close(err)
-	h.drop(f)
 }

@@ -43,6 +43,13 @@ type fixture struct {
 
 func start(t *testing.T) *fixture {
 	t.Helper()
+	pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	return serve(t, pc, &Transport{})
+}
+
+func serve(t *testing.T, pc net.PacketConn, tr *Transport) *fixture {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	hub := &stream.Hub{Log: log}
 	out := &deliver.Server{Hub: hub, Log: log, Auth: auth.Func(func(_ context.Context, r *auth.Request) (*auth.Grant, error) {
@@ -51,9 +58,7 @@ func start(t *testing.T) *fixture {
 		}
 		return &auth.Grant{User: "ali"}, nil
 	})}
-	pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	require.NoError(t, err)
-	tr := &Transport{Log: log}
+	tr.Log = log
 	done := make(chan struct{})
 	go func() { defer close(done); _ = tr.ServePacket(pc) }()
 	h := &Handler{Server: out, Transport: tr}
@@ -163,7 +168,7 @@ func TestSoundOfRendition(t *testing.T) {
 	f := start(t)
 	p := f.publish(t, "live/a", vp8, aac)
 	s := p.Stream()
-	fd := &feed{hub: f.hub, stream: s, source: s}
+	fd := &feed{hub: f.hub, stream: s}
 	none, _ := fd.sound()
 	require.Nil(t, none)
 	_, err := s.Derive(&stream.Derivation{
@@ -208,7 +213,7 @@ func TestRenditionOfPictures(t *testing.T) {
 	require.Equal(t, 201, r.StatusCode, answer)
 	require.Contains(t, answer, "VP8/90000")
 	require.Contains(t, answer, "opus/48000/2")
-	require.Equal(t, 1, f.following())
+	require.Equal(t, 2, f.following(), "the pictures, and the sound")
 	require.NoError(t, p.Close())
 	require.Eventually(t, func() bool { return f.Transport.Sessions() == 0 && f.following() == 0 }, 10*time.Second, time.Millisecond)
 }

@@ -32,6 +32,10 @@ type Client struct {
 	Setup      time.Duration // how long it may take to connect; default 15 s
 	HTTP       *http.Client  // nil: http.DefaultClient
 	Log        *slog.Logger  // nil: slog.Default()
+
+	// Sent, if set, is called with the number of bytes of media that have been
+	// sent, from several goroutines.
+	Sent func(n int)
 }
 
 // Publish publishes until the stream ends, whose subscriber it closes, and then
@@ -61,6 +65,13 @@ func (c *Client) Publish(ctx context.Context, sub *stream.Subscriber) error {
 		for {
 			n, err := sub.Read(ctx, batch[:])
 			cut.Cut(batch[:n])
+			if c.Sent != nil {
+				sent := 0
+				for _, f := range batch[:n] {
+					sent += len(f.Data)
+				}
+				c.Sent(sent)
+			}
 			clear(batch[:n])
 			if err != nil {
 				if all {

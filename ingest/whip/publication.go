@@ -32,12 +32,15 @@ func (p *publication) attach(s *webrtc.Session) {
 	}
 }
 
-func (p *publication) requestKey() {
+func (p *publication) requestKey() { p.requestKeyOf(p.frames.Main()) }
+
+// requestKeyOf asks for a key frame of a layer, or of all there is if that is nil.
+func (p *publication) requestKeyOf(of *webrtc.Incoming) {
 	p.mu.Lock()
 	s := p.session
 	p.mu.Unlock()
 	if s != nil {
-		s.RequestKey()
+		s.RequestKeyOf(of)
 	}
 }
 
@@ -64,6 +67,7 @@ func (p *publication) ended(err error) {
 		err = nil
 	}
 	session := p.pub.Session()
+	p.frames.Close()
 	_ = p.pub.Close()
 	session.Close(err)
 	p.cancel()

@@ -24,10 +24,17 @@ import (
 // ServePacket before the first request.
 type Transport = webrtc.Transport
 
+// Playout is how long players are told to hold pictures back: Transport.Playout.
+type Playout = webrtc.Playout
+
 // A Handler takes publishers. POST an offer to /app/name; the answer's Location
 // is the session, which DELETE ends. A bearer token, or token= in the query, is
 // the Authorizer's to judge. The host strips what stands before /app/name from
 // the path, as http.StripPrefix does.
+//
+// Of a publisher that sends several pictures at once (simulcast, RFC 8853) the
+// finest that comes is the stream's, and the others are renditions of it, named
+// by their rids.
 //
 // The statuses are 201; 400 for an offer that is not acceptable, with the
 // reason; 401 and 403 to who may not publish, 404 for a name that cannot be,
@@ -87,7 +94,7 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, o *webrtc.Offer)
 		refuse(w, r, req, err)
 		return nil, nil, errAnswered
 	}
-	p.frames.Publisher = p.pub
+	p.frames.Publisher, p.frames.RequestKey = p.pub, p.requestKeyOf
 	s, answer, err := h.Transport.Receive(o, h.PeerOrder, webrtc.Handler{Frame: p.frame, Ended: p.ended})
 	if err != nil {
 		p.ended(err)

@@ -41,6 +41,32 @@ func (w *whole) Pull() (frame []byte, key, ok bool) {
 // pictureID is the lower 15 bits, in the form of two bytes.
 func pictureID(id uint16) (high, low byte) { return 0x80 | byte(id>>8), byte(id) }
 
+// Follow has the pictures counted on from those of another packer of the codec.
+func (v *VP8) Follow(p Packer) {
+	if before, ok := p.(*VP8); ok {
+		v.picture = before.picture
+	}
+}
+
+// Follow is VP8's.
+func (v *VP9) Follow(p Packer) {
+	if before, ok := p.(*VP9); ok {
+		v.picture = before.picture
+	}
+}
+
+// PictureAt returns where in a payload that Pack has made of a codec the picture
+// ID of 15 bits begins, behind a bit that says so; 0: there is none.
+func PictureAt(p Packer) int {
+	switch p.(type) {
+	case *VP8:
+		return 2
+	case *VP9:
+		return 1
+	}
+	return 0
+}
+
 const lenVP8 = 4 // descriptor with a picture ID of 15 bits
 
 // Pack appends the payloads of a frame.

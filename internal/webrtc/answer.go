@@ -22,7 +22,7 @@ type line struct {
 }
 
 // extensions are those that peers that send are asked to use.
-var extensions = []string{uriMID, uriTransportCC}
+var extensions = []string{uriMID, uriTransportCC, uriRID, uriRepairedRID}
 
 // Receive answers an offer of a peer that sends: one video and one audio are
 // taken. With its own order of codecs if firstOfPeer, else that which most
@@ -109,9 +109,10 @@ func (t *Transport) accept(o *Offer, h Handler, plan func(*Media) *line) (*Sessi
 	if !some {
 		return nil, nil, refuse("no medium and codec in common")
 	}
-	if err := t.add(s, strings.Clone(o.Ufrag)); err != nil {
+	if err := t.add(s, o.Ufrag, o.Password); err != nil {
 		return nil, nil, err
 	}
+	s.aim(o.candidates)
 	a := answer{session: s, credentials: s.ice.Load(), candidates: candidates, fingerprint: fingerprintOf("sha-256", cert.Certificate[0])}
 	text := a.text()
 	s.trim()
@@ -126,6 +127,10 @@ func (s *Session) trim() {
 	for _, l := range s.lines {
 		m := &Media{MID: strings.Clone(l.media.MID), Kind: l.media.Kind, proto: strings.Clone(l.media.proto)}
 		if l.format != nil {
+			for _, rid := range l.media.RIDs {
+				m.RIDs = append(m.RIDs, strings.Clone(rid))
+			}
+			m.ssrcs = l.media.ssrcs
 			for _, uri := range extensions {
 				if id := l.media.Extensions[uri]; id != 0 {
 					if m.Extensions == nil {
@@ -220,9 +225,15 @@ func (a *answer) media(l *line, first bool) {
 	a.line("a=rtcp-mux")
 	a.line("a=rtcp-rsize")
 	for _, uri := range extensions {
-		if id := m.Extensions[uri]; id != 0 && l.receive {
+		if id := m.Extensions[uri]; id != 0 && l.receive && (len(m.RIDs) > 0 || uri != uriRID && uri != uriRepairedRID) {
 			a.line("a=extmap:%d %s", id, uri)
 		}
+	}
+	if l.receive && len(m.RIDs) > 0 && len(m.ssrcs) == 0 {
+		for _, rid := range m.RIDs {
+			a.line("a=rid:%s recv", rid)
+		}
+		a.line("a=simulcast:recv %s", strings.Join(m.RIDs, ";"))
 	}
 	if l.wide != 0 {
 		a.line("a=extmap:%d %s", l.wide, uriTransportCC)
@@ -257,7 +268,9 @@ func (a *answer) group() {
 	if a.session.bundle {
 		a.line("a=group:BUNDLE %s", strings.Join(mids, " "))
 	}
-	a.line("a=ice-lite")
+	if !a.session.transport.Full {
+		a.line("a=ice-lite")
+	}
 }
 
 func (a *answer) ice() {

@@ -14,25 +14,38 @@ import (
 	"github.com/runnel-media/runnel/stream"
 )
 
-// An Assembler turns what one peer sends into frames of a stream.
+// An Assembler turns what one peer sends into frames of a stream. Of a simulcast,
+// the finest layer that comes is the stream's picture, and the others are
+// renditions of it, by their rids.
 type Assembler struct {
 	Publisher *stream.Publisher
+	// RequestKey asks the peer for a key frame of a layer. nil: it can't be.
+	RequestKey func(*Incoming)
 
 	mu     sync.Mutex
 	epoch  time.Time
 	tracks []*assembled
+	stated *layer        // whose track is one of those that have been stated
+	main   *layer        // whose pictures are published; nil: there are no layers, or none yet
+	shift  time.Duration // from the times here to those that the hub has made of them
+	closed bool
 }
 
 // An assembled is a track of the peer's, and how its clock goes with the stream's.
 type assembled struct {
 	in     *Incoming
 	track  *stream.Track // nil before its configuration is known
+	stated *stream.Track // what of it has been stated
 	offset time.Duration // stream time minus its own
 	begun  bool
 	synced bool      // offset is by the sender's reports
 	wall   time.Time // the sender's, at the stream's beginning; valid then
 	astray time.Time // since when the reports say something else; zero: they do not
 	broken bool      // pictures are left out until the next key frame
+	layer  *layer    // nil: it is none of a simulcast
+
+	last    time.Duration // of the newest frame
+	written bool
 }
 
 // Frame takes a frame of the peer's.
@@ -48,13 +61,49 @@ func (a *Assembler) Frame(in *Incoming, f Frame) {
 		}
 	}
 	data, ok := a.configure(t, &f)
-	if !ok {
+	if !ok || a.closed {
 		return
 	}
 	at := a.time(t, &f)
-	_ = a.Publisher.Write(&stream.Frame{
-		Track: t.track, DTS: at, PTS: at, Time: f.Arrived, Key: f.Key, Data: data,
-	}) // an error is told to who evicts it too
+	// What is put right is squeezed, so that the hub does not take it for a jump and
+	// undo it.
+	if back := t.last - at; t.written && back >= 0 && back < squeeze {
+		at = t.last + time.Microsecond
+	}
+	t.last, t.written = at, true
+	published := true
+	if l := t.layer; l != nil {
+		l.observe(&f)
+		published = a.elect(l, &f)
+		if !published && f.Key {
+			a.derive(l)
+		}
+		l.write(&stream.Frame{Track: t.track, DTS: at + a.shift, PTS: at + a.shift, Time: f.Arrived, Key: f.Key, Data: data})
+	}
+	if published && a.announce(t) {
+		made := &stream.Frame{Track: t.track, DTS: at, PTS: at, Time: f.Arrived, Key: f.Key, Data: data}
+		if a.Publisher.Write(made) == nil { // an error is told to who evicts it too
+			a.shift = made.DTS - at
+		}
+	}
+}
+
+// announce states the tracks, if they are others than those that were stated.
+func (a *Assembler) announce(t *assembled) bool {
+	if t.stated == t.track && (t.layer == nil || a.stated == t.layer) {
+		return true
+	}
+	t.stated = t.track
+	if t.layer != nil {
+		a.stated = t.layer
+	}
+	var all []*stream.Track
+	for _, o := range a.tracks {
+		if o.track != nil && (o.layer == nil || o.layer == a.main) {
+			all = append(all, o.track)
+		}
+	}
+	return a.Publisher.SetTracks(all...) == nil
 }
 
 func (a *Assembler) find(in *Incoming) *assembled {
@@ -64,6 +113,9 @@ func (a *Assembler) find(in *Incoming) *assembled {
 		}
 	}
 	t := &assembled{in: in}
+	if in.Layer != "" {
+		t.layer = &layer{of: t}
+	}
 	a.tracks = append(a.tracks, t)
 	return t
 }
@@ -73,6 +125,11 @@ const (
 	// settles how long they must say so: until there are new ones of all.
 	apart   = 20 * time.Millisecond
 	settles = 2 * time.Second
+	// early is by how much a frame may come before its time until the reports
+	// say when that is; the first may have been late.
+	early = 100 * time.Millisecond
+	// squeeze is how far a track may be set back without a break.
+	squeeze = 3 * time.Second
 	// anew is how far a frame's time may be from that of its arrival before
 	// the sender must have begun another count.
 	anew = 10 * time.Second
@@ -91,6 +148,8 @@ func (a *Assembler) time(t *assembled, f *Frame) time.Duration {
 	if off := arrived - own - t.offset; !t.begun || off > anew || off < -anew {
 		t.begun, t.synced = true, false
 		t.offset = arrived - own
+	} else if !t.synced && off < -early {
+		t.offset += off
 	}
 	if !f.Wall.IsZero() {
 		a.sync(t, f, own)
@@ -126,7 +185,7 @@ func (a *Assembler) sync(t *assembled, f *Frame, own time.Duration) {
 	t.synced, t.wall = true, wall
 }
 
-// configure makes the frame one of the stream, and states the track when its
+// configure makes the frame one of the stream, and the track anew when its
 // configuration is known or has changed. ok is false if the frame is of no use
 // yet.
 func (a *Assembler) configure(t *assembled, f *Frame) (data []byte, ok bool) {
@@ -156,6 +215,8 @@ func (a *Assembler) configure(t *assembled, f *Frame) (data []byte, ok bool) {
 		if f.Key {
 			if c, err := vpx.NewConfig(f.Data); err == nil {
 				made.Config = c.Append(nil)
+			} else if t.track == nil { // it is encrypted end to end, perhaps
+				made.Config = []byte{}
 			}
 		}
 	case stream.VP8:
@@ -171,15 +232,6 @@ func (a *Assembler) configure(t *assembled, f *Frame) (data []byte, ok bool) {
 	}
 	if made.Config != nil && (t.track == nil || !bytes.Equal(t.track.Config, made.Config)) {
 		t.track = &made
-		var all []*stream.Track
-		for _, o := range a.tracks {
-			if o.track != nil {
-				all = append(all, o.track)
-			}
-		}
-		if a.Publisher.SetTracks(all...) != nil {
-			return nil, false
-		}
 	}
 	return data, true
 }

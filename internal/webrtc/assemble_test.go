@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/runnel-media/runnel/internal/rtp"
+	"github.com/runnel-media/runnel/stream"
 )
 
 // What was captured at one time is at one time in the stream, whatever the
@@ -71,5 +72,45 @@ func TestAssemblerSync(t *testing.T) {
 		stamps[0] -= 1e9 // another encoder
 		run(10*second, 16*second)
 		require.Less(t, apart(), time.Millisecond)
+	}
+}
+
+// A first frame that comes late does not put its track aside, neither before the
+// sender's reports say where it belongs nor after, whatever the hub makes of it.
+func TestAssemblerLateStart(t *testing.T) {
+	for _, reports := range []time.Duration{300 * time.Millisecond, 5 * time.Second} { // when those of the video begin
+		for _, slow := range []int{1, 1000} { // how many of its frames are late
+			hub := &stream.Hub{}
+			pub, err := hub.Publish(t.Context(), "live/a", nil)
+			require.NoError(t, err)
+			sub, err := hub.Subscribe(t.Context(), "live/a", &stream.SubscribeOptions{})
+			require.NoError(t, err)
+			video := &Incoming{Codec: stream.VP8, Format: &Format{Clock: 90000}}
+			audio := &Incoming{Codec: stream.Opus, Format: &Format{Clock: 48000}}
+			a := &Assembler{Publisher: pub}
+			begin := time.Unix(1e9, 0)
+			frames := 0
+			for media := time.Duration(0); media < 6*time.Second; media += 20 * time.Millisecond {
+				f := Frame{Frame: rtp.Frame{Timestamp: int64(media * 48 / time.Millisecond), Key: true, Arrived: begin.Add(media), Data: []byte{1, 2}}, Wall: begin.Add(media)}
+				a.Frame(audio, f)
+				f.Timestamp, f.Wall, f.Data = int64(1<<31+media*90/time.Millisecond), time.Time{}, vp8Picture(true, 64, 64, 0)
+				if media >= reports {
+					f.Wall = begin.Add(media)
+				}
+				if frames++; frames <= slow && media < 2*time.Second {
+					f.Arrived = f.Arrived.Add(1500 * time.Millisecond)
+				}
+				a.Frame(video, f)
+			}
+			var batch [1000]*stream.Frame
+			n, err := sub.TryRead(batch[:])
+			require.NoError(t, err)
+			last := [stream.Data + 1]time.Duration{}
+			for _, f := range batch[:n] {
+				last[f.Track.Kind()] = f.DTS
+			}
+			require.InDelta(t, float64(last[stream.Audio]), float64(last[stream.Video]), float64(apart), "%v %v", reports, slow)
+			hub.Close()
+		}
 	}
 }

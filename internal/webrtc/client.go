@@ -277,7 +277,7 @@ func (t *Transport) join(conn net.Conn, o *offer, peer *Offer, h Handler) (s *Se
 	if err := t.open(p); err != nil {
 		return nil, nil, err
 	}
-	if err := t.add(s, peer.Ufrag); err != nil {
+	if err := t.add(s, peer.Ufrag, peer.Password); err != nil {
 		t.done.Done()
 		return nil, nil, err
 	}

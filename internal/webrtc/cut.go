@@ -3,12 +3,14 @@ package webrtc
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/runnel-media/runnel/internal/h264"
 	"github.com/runnel-media/runnel/internal/h265"
 	"github.com/runnel-media/runnel/internal/nal"
 	"github.com/runnel-media/runnel/internal/rtp"
+	"github.com/runnel-media/runnel/internal/vpx"
 	"github.com/runnel-media/runnel/stream"
 )
 
@@ -17,10 +19,15 @@ import (
 // methods are safe for concurrent use.
 type Cutter struct {
 	Feed
+	// Clock is the Cutter that says what time of day goes with the stream's
+	// times: that of the published stream for a rendition, which is later. nil:
+	// it says so itself.
+	Clock *Cutter
 
-	mu      sync.Mutex // held while a frame is cut
+	size    atomic.Int64 // of the pictures, width<<32|height, where the configuration does not say it
+	anchor  atomic.Int64 // wall clock at the stream's time 0, Unix ns; 0: unknown
+	mu      sync.Mutex   // held while a frame is cut
 	tracks  []*stream.Track
-	anchor  time.Time // wall clock at the stream's time 0
 	shown   time.Duration
 	refused bool // the video reorders its pictures in a way that can't be left out
 }
@@ -42,15 +49,51 @@ func (c *Cutter) cut(fr *stream.Frame) {
 	if fr.Track.Kind() == stream.Video && !c.inOrder(fr) {
 		return
 	}
-	// The clock that sender reports tell of: that of the first frame, unless
-	// what comes now is far from it, because time has jumped.
-	wall := c.anchor.Add(fr.PTS)
-	if off := fr.Arrived().Sub(wall); c.anchor.IsZero() || off > time.Second || off < -time.Second {
-		c.anchor = fr.Arrived().Add(-fr.PTS)
+	if fr.Key {
+		c.look(fr)
+	}
+	c.Write(fr, c.wall(fr))
+}
+
+// Size returns that of the pictures of VP8 and VP9, of which a track says nothing;
+// 0 before the first key frame.
+func (c *Cutter) Size() (width, height int) {
+	size := c.size.Load()
+	return int(size >> 32), int(size & 0xffffffff)
+}
+
+// look notes the size of a key frame.
+func (c *Cutter) look(fr *stream.Frame) {
+	var width, height int
+	var ok bool
+	switch fr.Track.Codec {
+	case stream.VP8:
+		width, height, ok = vpx.VP8Key(fr.Data)
+	case stream.VP9:
+		width, height, ok = vpx.VP9Size(fr.Data)
+	}
+	if ok {
+		c.size.Store(int64(width)<<32 | int64(height))
+	}
+}
+
+// wall returns the time of day that sender reports tell for a frame: by the
+// arrival of the first, unless what comes now is far from it, because time has
+// jumped.
+func (c *Cutter) wall(fr *stream.Frame) time.Time {
+	if c.Clock != nil {
+		if anchor := c.Clock.anchor.Load(); anchor != 0 {
+			return time.Unix(0, anchor).Add(fr.PTS)
+		}
+	}
+	anchor := c.anchor.Load()
+	wall := time.Unix(0, anchor).Add(fr.PTS)
+	if off := fr.Arrived().Sub(wall); anchor == 0 || off > time.Second || off < -time.Second {
 		wall = fr.Arrived()
+		c.anchor.Store(wall.Add(-fr.PTS).UnixNano())
 		c.retell()
 	}
-	c.Write(fr, wall)
+	return wall
 }
 
 // configure takes a track, or another configuration of one. It reports whether

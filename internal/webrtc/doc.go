@@ -1,5 +1,5 @@
 // Package webrtc is the server's side of WebRTC: offers and answers (RFC 8829),
-// ICE-lite (RFC 8445), DTLS-SRTP (RFC 5764) and RTP with its feedback
+// ICE, lite or full (RFC 8445), DTLS-SRTP (RFC 5764) and RTP with its feedback
 // (RFC 8834), for any number of sessions on one UDP port.
 //
 // A Transport owns the socket. Accept answers an offer and begins a Session,

@@ -23,10 +23,16 @@ type Endpoint struct {
 	// Viewers says how many a session's stream has, to those of its peers that
 	// want to be told by server-sent events. nil: nobody is told.
 	Viewers func(*Session) int
+	// Layers says which forms of the pictures there are for a session, to those
+	// of its peers that want to be told, and Choose does what a peer wants of
+	// them; it reports false if it can't. nil: there is no choice.
+	Layers func(*Session) []Layer
+	Choose func(*Session, Choice) bool
 
 	mu        sync.Mutex
 	resources map[string]*Session
 	followers map[*Session]chan struct{} // closed to end a stream of events
+	wanted    map[*Session][]string      // which events a peer wants; none: all
 }
 
 // Begin answers the offer of a request for the stream at r.URL.Path. An error
@@ -118,8 +124,11 @@ func (e *Endpoint) post(w http.ResponseWriter, r *http.Request, begin Begin) {
 	h.Set("ETag", s.ETag())
 	h.Set("Accept-Patch", "application/trickle-ice-sdpfrag")
 	e.link(w, r)
-	if e.Viewers != nil {
-		h.Add("Link", "<"+at+eventsPath+`>; rel="urn:ietf:params:whep:ext:core:server-sent-events"; events="viewercount"`)
+	if kinds := e.kinds(); len(kinds) > 0 {
+		h.Add("Link", "<"+at+eventsPath+`>; rel="urn:ietf:params:whep:ext:core:server-sent-events"; events="`+strings.Join(kinds, ",")+`"`)
+	}
+	if e.Choose != nil {
+		h.Add("Link", "<"+at+layerPath+`>; rel="urn:ietf:params:whep:ext:core:layer"`)
 	}
 	w.WriteHeader(http.StatusCreated)
 	_, _ = w.Write(answer)
@@ -147,6 +156,7 @@ func (e *Endpoint) begin(w http.ResponseWriter, r *http.Request, offer []byte, b
 	s.atEnd(func() {
 		e.mu.Lock()
 		delete(e.resources, id)
+		delete(e.wanted, s)
 		e.mu.Unlock()
 	})
 	return s, id, answer
@@ -165,23 +175,31 @@ func prefix(r *http.Request) string {
 func (e *Endpoint) resource(w http.ResponseWriter, r *http.Request, id string) {
 	if r.Method == http.MethodOptions {
 		methods := "DELETE, PATCH, OPTIONS"
-		if strings.HasSuffix(id, eventsPath) {
+		switch {
+		case strings.HasSuffix(id, eventsPath):
 			methods = "POST, GET, OPTIONS"
+		case strings.HasSuffix(id, layerPath):
+			methods = "POST, OPTIONS"
 		}
 		preflight(w, methods)
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
 	id, events := strings.CutSuffix(id, eventsPath)
+	id, layer := strings.CutSuffix(id, layerPath)
 	e.mu.Lock()
 	s := e.resources[id]
 	e.mu.Unlock()
-	if s == nil || events && e.Viewers == nil {
+	if s == nil || events && len(e.kinds()) == 0 || layer && e.Choose == nil {
 		http.Error(w, "no such session", http.StatusNotFound)
 		return
 	}
 	if events {
 		e.events(w, r, s)
+		return
+	}
+	if layer {
+		e.layer(w, r, s)
 		return
 	}
 	switch r.Method {
@@ -197,8 +215,8 @@ func (e *Endpoint) resource(w http.ResponseWriter, r *http.Request, id string) {
 }
 
 // patch takes candidates that were found later (RFC 9725 Section 4.3.2), and
-// restarts ICE (Section 4.3.3). As a lite agent we need none of the candidates:
-// the peer's checks tell its addresses.
+// restarts ICE (Section 4.3.3). A lite agent needs none of the candidates: the
+// peer's checks tell its addresses.
 func (e *Endpoint) patch(w http.ResponseWriter, r *http.Request, s *Session) {
 	b, ok := body(w, r, "application/trickle-ice-sdpfrag")
 	if !ok {
@@ -214,12 +232,14 @@ func (e *Endpoint) patch(w http.ResponseWriter, r *http.Request, s *Session) {
 			RefuseOffer(w, err)
 			return
 		}
+		s.aim(candidatesOf(string(b)))
 		h := w.Header()
 		h.Set("Content-Type", "application/trickle-ice-sdpfrag")
 		h.Set("ETag", s.ETag())
 		_, _ = w.Write(answer)
 		return
 	}
+	s.aim(candidatesOf(string(b)))
 	w.WriteHeader(http.StatusNoContent)
 }
 

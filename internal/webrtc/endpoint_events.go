@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -31,10 +32,14 @@ func (e *Endpoint) events(w http.ResponseWriter, r *http.Request, s *Session) {
 			http.Error(w, "a JSON list of events is wanted", http.StatusBadRequest)
 			return
 		}
-		if !slices.Contains(wanted, "viewercount") {
-			http.Error(w, "the only event is viewercount", http.StatusUnprocessableEntity)
+		kinds := e.kinds()
+		wanted = slices.DeleteFunc(wanted, func(kind string) bool { return !slices.Contains(kinds, kind) })
+		if len(wanted) == 0 {
+			http.Error(w, "the events are "+strings.Join(kinds, ", "), http.StatusUnprocessableEntity)
 			return
 		}
+		slices.Sort(wanted)
+		e.want(s, slices.Compact(wanted))
 		h.Set("Location", prefix(r)+r.URL.EscapedPath())
 		w.WriteHeader(http.StatusCreated)
 	case http.MethodGet:
@@ -69,13 +74,16 @@ func (e *Endpoint) follow(w http.ResponseWriter, r *http.Request, s *Session) {
 	out := http.NewResponseController(w)
 	tick := time.NewTicker(eventsEvery)
 	defer tick.Stop()
-	told, at := -1, time.Now()
-	for {
+	told := make(map[string]string)
+	for at := time.Now(); ; {
 		text := ""
-		if n := e.Viewers(s); n != told {
-			told = n
-			text = fmt.Sprintf("event: viewercount\ndata: {\"viewercount\":%d}\n\n", n)
-		} else if time.Since(at) >= keepAlive {
+		for _, kind := range e.wants(s) {
+			if data := e.event(s, kind); data != told[kind] {
+				told[kind] = data
+				text += "event: " + kind + "\ndata: " + data + "\n\n"
+			}
+		}
+		if text == "" && time.Since(at) >= keepAlive {
 			text = ":\n\n"
 		}
 		if text != "" {
@@ -96,9 +104,42 @@ func (e *Endpoint) follow(w http.ResponseWriter, r *http.Request, s *Session) {
 	}
 }
 
-// Feed returns what the session sends, nil if it has not begun.
-func (s *Session) Feed() *Feed {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.outgoing.feed
+// kinds are the events that there are.
+func (e *Endpoint) kinds() (kinds []string) {
+	if e.Layers != nil {
+		kinds = append(kinds, "layers")
+	}
+	if e.Viewers != nil {
+		kinds = append(kinds, "viewercount")
+	}
+	return kinds
+}
+
+// want notes which events a peer wants.
+func (e *Endpoint) want(s *Session, kinds []string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.wanted == nil {
+		e.wanted = make(map[*Session][]string)
+	}
+	if !s.ended() {
+		e.wanted[s] = kinds
+	}
+}
+
+func (e *Endpoint) wants(s *Session) []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if kinds := e.wanted[s]; len(kinds) > 0 {
+		return kinds
+	}
+	return e.kinds()
+}
+
+// event returns the data of an event as it is now.
+func (e *Endpoint) event(s *Session, kind string) string {
+	if kind == "viewercount" {
+		return fmt.Sprintf(`{"viewercount":%d}`, e.Viewers(s))
+	}
+	return layersEvent(s.videoLine(), e.Layers(s))
 }

@@ -2,6 +2,7 @@ package webrtc
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,8 +21,8 @@ type Feed struct {
 	Limit int
 
 	mu      sync.Mutex
-	viewers []*Session
-	tracks  [stream.Data]feedTrack // video, audio
+	viewers [stream.Data][]*Session // of the video, of the audio
+	tracks  [stream.Data]feedTrack
 	scratch [][]byte
 	box     outbox
 }
@@ -65,11 +66,12 @@ func (b *outbox) flush() {
 
 // A feedTrack is the video or the audio of a Feed.
 type feedTrack struct {
-	track  *stream.Track
-	packer rtp.Packer
-	ring   []outPacket // by sequence number
-	next   int64       // sequence number of the next packet
-	clock  int64
+	track     *stream.Track
+	packer    rtp.Packer
+	ring      []outPacket // by sequence number
+	next      int64       // sequence number of the next packet
+	clock     int64
+	pictureAt int // where in a payload the picture ID is; 0: nowhere
 }
 
 // An outPacket is a packet as all viewers have it, without its header.
@@ -89,58 +91,70 @@ func (f *feedTrack) at(seq int64) *outPacket {
 	return &f.ring[seq&(history-1)]
 }
 
+// packet returns a packet that can be had again.
+func (f *Feed) packet(k stream.Kind, seq int64) (p outPacket, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if at := f.tracks[k-1].at(seq); at != nil {
+		return *at, true
+	}
+	return p, false
+}
+
 // SetTrack says what is written from now on: one track of video and one of audio.
 func (f *Feed) SetTrack(t *stream.Track, p rtp.Packer) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	ft := &f.tracks[t.Kind()-1]
+	if next, ok := p.(interface{ Follow(rtp.Packer) }); ok && ft.packer != nil {
+		next.Follow(ft.packer)
+	}
 	ft.track, ft.packer, ft.clock = t, p, int64(clockRate(t.Codec))
+	ft.pictureAt = rtp.PictureAt(p)
 	if ft.ring == nil {
 		ft.ring = make([]outPacket, history)
 	}
 }
 
-// Add lets a session see what is written from now on, beginning with a key
-// frame of the video.
+// Add lets a session see and hear what is written from now on, beginning with a
+// key frame of the video.
 func (f *Feed) Add(s *Session) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.viewers = append(f.viewers, s)
-	s.mu.Lock()
-	s.outgoing.feed = f
-	s.mu.Unlock()
+	f.Show(s, stream.Video)
+	f.Show(s, stream.Audio)
 }
 
-// Remove ends that.
+// Show lets a session have what is written of a kind from now on, beginning with a
+// key frame of the video, in place of what another feed writes, which it has until
+// then. The packets go on as if they were of one.
+func (f *Feed) Show(s *Session, k stream.Kind) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s.mu.Lock()
+	s.outgoing.tracks[k-1].want = f
+	s.mu.Unlock()
+	if !slices.Contains(f.viewers[k-1], s) {
+		f.viewers[k-1] = append(f.viewers[k-1], s)
+	}
+}
+
+// Remove ends that, of both kinds.
 func (f *Feed) Remove(s *Session) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for i, v := range f.viewers {
-		if v == s {
-			f.viewers[i] = f.viewers[len(f.viewers)-1]
-			f.viewers[len(f.viewers)-1] = nil
-			f.viewers = f.viewers[:len(f.viewers)-1]
-			return
-		}
+	for k := range f.viewers {
+		f.viewers[k] = slices.DeleteFunc(f.viewers[k], func(v *Session) bool { return v == s })
 	}
 }
 
 // End ends the sessions of all viewers: the stream is over.
 func (f *Feed) End() {
 	f.mu.Lock()
-	viewers := f.viewers
-	f.viewers = nil
+	viewers := slices.Concat(f.viewers[0], f.viewers[1])
+	f.viewers = [stream.Data][]*Session{}
 	f.mu.Unlock()
 	for _, s := range viewers {
 		s.end(ErrHungUp)
 	}
-}
-
-// Viewers returns how many there are.
-func (f *Feed) Viewers() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return len(f.viewers)
 }
 
 // Write sends a frame to all viewers. wall is the time that goes with its PTS,
@@ -154,7 +168,7 @@ func (f *Feed) Write(frame *stream.Frame, wall time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	ft := &f.tracks[kind-1]
-	if ft.packer == nil || ft.track.ID != frame.Track.ID {
+	if ft.packer == nil || ft.track.ID != frame.Track.ID || len(f.viewers[kind-1]) == 0 {
 		return
 	}
 	f.scratch = ft.packer.Pack(f.scratch[:0], frame.Data, frame.Key, or(f.Limit, 1150))
@@ -167,15 +181,31 @@ func (f *Feed) Write(frame *stream.Frame, wall time.Time) {
 		*ft.slot() = outPacket{sequence: ft.next, stamp: stamp, payload: payload, marker: kind == stream.Video && i == len(f.scratch)-1}
 		ft.next++
 	}
-	size := 0
+	fr := cutFrame{kind: kind, key: frame.Key, first: first, stamp: stamp, wall: wall}
 	for i, payload := range f.scratch {
-		size += lenHeader + maxExtension + len(payload) + rsrtp.Overhead
+		fr.size += lenHeader + maxExtension + len(payload) + rsrtp.Overhead
 		f.scratch[i] = nil
 	}
-	for _, s := range f.viewers {
-		s.send(&f.box, size, ft, kind, first, frame.Key, stamp, wall)
+	stay := f.viewers[kind-1][:0]
+	for _, s := range f.viewers[kind-1] {
+		if s.send(f, &fr) {
+			stay = append(stay, s)
+		}
 	}
+	clear(f.viewers[kind-1][len(stay):])
+	f.viewers[kind-1] = stay
 	f.box.flush()
+}
+
+// cutFrame is a frame in packets, the feed's since first.
+type cutFrame struct {
+	kind  stream.Kind
+	key   bool
+	first int64
+	stamp uint32
+	wall  time.Time
+	size  int // that they take at most, sealed
+	sent  int // scratch of send
 }
 
 // retell has viewers told anew what the clocks say, on all tracks, for they have
@@ -183,7 +213,7 @@ func (f *Feed) Write(frame *stream.Frame, wall time.Time) {
 func (f *Feed) retell() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, s := range f.viewers {
+	for _, s := range slices.Concat(f.viewers[0], f.viewers[1]) {
 		s.mu.Lock()
 		for i := range s.outgoing.tracks {
 			s.outgoing.tracks[i].told = time.Time{}

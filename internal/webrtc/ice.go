@@ -17,6 +17,7 @@ type credentials struct {
 	ours, password string
 	key            *stunwire.Key // of password
 	theirs         string        // the peer's ufrag
+	remote         *stunwire.Key // of its password; nil: we check nothing
 	before         *credentials  // nil: none
 }
 
@@ -35,8 +36,11 @@ func (c *credentials) name() string { return c.ours + ":" + c.theirs }
 
 // issue gives a session credentials under a ufrag that no other one has. Called
 // with t.mu held.
-func (t *Transport) issue(s *Session, theirs string) *credentials {
-	c := &credentials{password: secret(18), theirs: theirs}
+func (t *Transport) issue(s *Session, theirs, password string) *credentials {
+	c := &credentials{password: secret(18), theirs: strings.Clone(theirs)}
+	if t.Full {
+		c.remote = stunwire.NewKey([]byte(password))
+	}
 	c.key = stunwire.NewKey([]byte(c.password))
 	for c.ours == "" || t.sessions[c.ours] != nil {
 		c.ours = secret(6)
@@ -45,7 +49,7 @@ func (t *Transport) issue(s *Session, theirs string) *credentials {
 		if now.before != nil {
 			delete(t.sessions, now.before.ours)
 		}
-		c.before = &credentials{ours: now.ours, password: now.password, key: now.key, theirs: now.theirs}
+		c.before = &credentials{ours: now.ours, password: now.password, key: now.key, theirs: now.theirs, remote: now.remote}
 	}
 	t.sessions[c.ours] = s
 	s.ice.Store(c)
@@ -69,8 +73,9 @@ func (s *Session) Restart(ufrag, password string) (fragment []byte, err error) {
 		t.mu.Unlock()
 		return nil, ErrClosed
 	}
-	c := t.issue(s, strings.Clone(ufrag))
+	c := t.issue(s, ufrag, password)
 	t.mu.Unlock()
+	s.anew()
 	a := answer{session: s, credentials: c, candidates: candidates}
 	return a.fragment(), nil
 }
@@ -84,10 +89,17 @@ func (s *Session) ETag() string { return `"` + s.ice.Load().ours + `"` }
 // for its address.
 func (p *port) binding(d []byte, from netip.AddrPort, now time.Time) bool {
 	var m stunwire.Message
-	if m.Parse(d) != nil || m.Type != stunwire.NewType(stunwire.Binding, stunwire.Request) {
+	if m.Parse(d) != nil {
 		return false
 	}
 	if present, valid := m.Fingerprint(); present && !valid {
+		return false
+	}
+	switch m.Type {
+	case stunwire.NewType(stunwire.Binding, stunwire.Request):
+	case stunwire.NewType(stunwire.Binding, stunwire.Success):
+		return p.checked(&m, from, now)
+	default:
 		return false
 	}
 	user, _ := m.Get(stunwire.AttrUsername)

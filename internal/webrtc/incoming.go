@@ -14,6 +14,7 @@ import (
 // An Incoming is a track that a peer sends.
 type Incoming struct {
 	MID    string
+	Layer  string // of a simulcast, by its rid; "": the line has one picture
 	Codec  stream.Codec
 	Format *Format
 
@@ -153,16 +154,22 @@ func (s *Session) begin(h *pion.Header) *Incoming {
 	if l == nil || h.PayloadType != l.format.Payload || len(in.bySSRC) >= maxSSRC {
 		return nil
 	}
-	// A line has one source. Another one takes its place: the peer has begun
-	// anew.
+	layer := ""
+	if len(l.media.RIDs) > 0 {
+		if layer = l.layerOf(h, false); layer == "" {
+			return nil // of the next it may be told
+		}
+	}
+	// A line, or a layer of it, has one source. Another one takes its place: the
+	// peer has begun anew.
 	var t *Incoming
 	for _, other := range in.tracks {
-		if other.line == l {
+		if other.line == l && other.Layer == layer {
 			t = other
 			delete(in.bySSRC, t.ssrc)
 		}
 	}
-	fresh := &Incoming{MID: l.media.MID, Codec: l.format.Codec(), Format: l.format, line: l, ssrc: h.SSRC}
+	fresh := &Incoming{MID: l.media.MID, Layer: layer, Codec: l.format.Codec(), Format: l.format, line: l, ssrc: h.SSRC}
 	fresh.receiver = rtp.Receiver{Rate: l.format.Clock}
 	fresh.frames = rtp.Frames{Unpacker: unpacker(fresh.Codec), Whole: fresh.Codec.Kind() == stream.Audio}
 	if t == nil {
@@ -186,7 +193,7 @@ func (s *Session) repaired(h *pion.Header, body *[]byte) *Incoming {
 	t := in.repairs[h.SSRC]
 	if t == nil {
 		for _, other := range in.tracks {
-			if other.line.rtx != 0 && h.PayloadType == other.line.rtx && len(in.repairs) < maxSSRC {
+			if l := other.line; l.rtx != 0 && h.PayloadType == l.rtx && other.Layer == l.layerOf(h, true) && len(in.repairs) < maxSSRC {
 				t = other
 				in.repairs[h.SSRC] = t
 			}
@@ -206,11 +213,15 @@ const (
 )
 
 // RequestKey asks the peer for a key frame of its video.
-func (s *Session) RequestKey() {
+func (s *Session) RequestKey() { s.RequestKeyOf(nil) }
+
+// RequestKeyOf asks the peer for a key frame of one track, all of video if that is
+// nil. A track is asked for at most twice a second.
+func (s *Session) RequestKeyOf(of *Incoming) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range s.incoming.tracks {
-		t.keyWish = t.keyWish || t.Codec.Kind() == stream.Video
+		t.keyWish = t.keyWish || t.Codec.Kind() == stream.Video && (of == nil || of == t)
 	}
 }
 

@@ -37,6 +37,7 @@ type Offer struct {
 	Media           []Media
 	From            netip.Addr // who has made it, for Transport.MaxPerSource; not from the text
 	bundle          []string
+	candidates      []netip.AddrPort // where the peer may be, as far as it knows
 }
 
 // A Fingerprint is the digest of the certificate that a peer will show (RFC 8122).
@@ -51,8 +52,9 @@ type Media struct {
 	Kind       stream.Kind // 0: neither audio nor video; it is rejected
 	Formats    []Format    // in the order of the peer's preference
 	Extensions map[string]uint8
-	Send, Recv bool     // what the peer is ready for
-	RIDs       []string // simulcast layers that the peer sends, in its order
+	Send, Recv bool              // what the peer is ready for
+	RIDs       []string          // simulcast layers that the peer sends, in its order; none: one picture
+	ssrcs      map[uint32]string // the layer of each SSRC, if they are told by these
 	proto      string
 }
 
@@ -114,6 +116,7 @@ func ParseOffer(text []byte) (*Offer, error) {
 	if len(o.Media) > 1 && len(o.bundle) == 0 {
 		return nil, refuse("no BUNDLE group")
 	}
+	o.candidates = candidatesOf(string(text))
 	return o, o.transport(&d)
 }
 
@@ -165,7 +168,9 @@ func parseMedia(d *sdp.MediaDescription) (Media, error) {
 	if len(m.MID) > 32 || strings.ContainsAny(m.MID, " \t\r\n") {
 		return m, refuse("malformed mid")
 	}
+	_, bundled := d.Attribute("bundle-only") // RFC 8843 Section 6
 	switch {
+	case d.MediaName.Port.Value == 0 && !bundled: // it is not wanted, or has been refused
 	case !strings.Contains(m.proto, "SAVPF"):
 	case d.MediaName.Media == "audio":
 		m.Kind = stream.Audio
@@ -184,6 +189,8 @@ func parseMedia(d *sdp.MediaDescription) (Media, error) {
 		}
 	}
 	simulcast := ""
+	var rids []string
+	groups := make(map[string][][]uint32)
 	for _, a := range d.Attributes {
 		switch a.Key {
 		case "rtpmap":
@@ -206,15 +213,19 @@ func parseMedia(d *sdp.MediaDescription) (Media, error) {
 		case "inactive":
 			m.Send, m.Recv = false, false
 		case "rid":
-			if id, dir, _ := strings.Cut(a.Value, " "); strings.HasPrefix(dir, "send") && len(id) <= 16 {
-				m.RIDs = append(m.RIDs, id)
+			if id, dir, _ := strings.Cut(a.Value, " "); strings.HasPrefix(dir, "send") && len(rids) < 2*maxLayers {
+				rids = append(rids, id)
 			}
 		case "simulcast":
 			simulcast = a.Value
+		case "ssrc-group":
+			if semantics, ssrcs := ssrcGroup(a.Value); len(groups[semantics]) < maxLayers {
+				groups[semantics] = append(groups[semantics], ssrcs)
+			}
 		}
 	}
-	if simulcast == "" || len(m.RIDs) > 8 {
-		m.RIDs = nil
+	if m.Kind == stream.Video {
+		m.simulcast(simulcast, rids, groups)
 	}
 	return m, nil
 }

@@ -188,6 +188,13 @@ func (c *client) connect(profiles ...dtls.SRTPProtectionProfile) error {
 	mapped, err := m.XORAddr(v)
 	require.NoError(c.t, err)
 	require.Equal(c.t, c.conn.LocalAddr().String(), mapped.String())
+	return c.secure(profiles...)
+}
+
+// secure does DTLS.
+func (c *client) secure(profiles ...dtls.SRTPProtectionProfile) error {
+	c.t.Helper()
+	var err error
 	if len(profiles) == 0 {
 		profiles = []dtls.SRTPProtectionProfile{dtls.SRTP_AEAD_AES_128_GCM}
 	}

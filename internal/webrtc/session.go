@@ -39,6 +39,7 @@ type Session struct {
 	sealer   *rsrtp.Sealer // RTP
 	incoming incomings
 	outgoing outgoings
+	checks   *checker // nil: the agent is lite, or its peer a server
 	scratch  []byte
 }
 
@@ -215,15 +216,12 @@ func (s *Session) media(p *port, d []byte, now time.Time) bool {
 	default:
 		ok, frames = s.receive(p, d, now)
 	}
-	feed := s.outgoing.feed
 	s.mu.Unlock()
 	if ok {
 		s.last.Store(now.UnixNano())
 	}
 	s.tell(frames)
-	if feed != nil && len(w.again) > 0 {
-		feed.resend(s, w.again, now)
-	}
+	s.resend(w.again, now)
 	if w.key && s.handler.KeyNeeded != nil {
 		s.handler.KeyNeeded()
 	}

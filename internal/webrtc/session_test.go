@@ -321,7 +321,7 @@ func TestSend(t *testing.T) {
 }
 
 func TestIndex(t *testing.T) {
-	o := outgoing{base: 65_000, packets: 1000}
+	o := outgoing{base: 65_000, next: 66_000}
 	for sequence, want := range map[uint16]uint64{65_000: 65_000, 65_535: 65_535, 0: 65_536, 463: 65_999} {
 		index, ok := o.index(sequence)
 		require.True(t, ok, sequence)
@@ -331,6 +331,6 @@ func TestIndex(t *testing.T) {
 		_, ok := o.index(sequence)
 		require.False(t, ok, sequence)
 	}
-	_, ok := (&outgoing{base: 100}).index(5000)
+	_, ok := (&outgoing{base: 100, next: 100}).index(5000)
 	require.False(t, ok)
 }

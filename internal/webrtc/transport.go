@@ -6,16 +6,15 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/runnel-media/runnel/internal/halfopen"
+	"github.com/runnel-media/runnel/internal/stunwire"
 	"github.com/runnel-media/runnel/internal/udp"
 	"github.com/runnel-media/runnel/stun"
 )
@@ -46,6 +45,11 @@ type Transport struct {
 	Timeout     time.Duration // how long a peer may be silent; default 30 s
 	Setup       time.Duration // how long it may take to connect; default 15 s
 	MaxSessions int           // in all; default 10,000
+	// Full has sessions make connectivity checks themselves, to the addresses
+	// that their peers name (RFC 8445), for hosts behind a NAT or a firewall that
+	// lets in only what was asked for. Else they are ICE-lite, which is right
+	// where peers reach the port, and costs less.
+	Full bool
 	// MaxPerSource is how many sessions one IPv4 address, or IPv6 /64, may
 	// have, as Offer.From says; default 500, less than 0: no bound.
 	MaxPerSource int
@@ -91,9 +95,11 @@ type port struct {
 	// owned by the loop
 	paths   map[netip.AddrPort]*Session // that have proved themselves
 	swept   time.Time
-	out     []byte                // scratch of answers
-	plain   []byte                // scratch of what is decrypted
-	publish map[*Session]struct{} // those that receive, which Tick looks after
+	out     []byte                     // scratch of answers
+	plain   []byte                     // scratch of what is decrypted
+	publish map[*Session]struct{}      // those that receive, which Tick looks after
+	full    map[*Session]struct{}      // those that make checks
+	asked   map[stunwire.TxID]*Session // by the checks that are not answered
 	tcp     map[netip.AddrPort]*tcpConn
 }
 
@@ -145,6 +151,7 @@ func (t *Transport) discover(pc net.PacketConn) netip.AddrPort {
 func newPort(t *Transport) *port {
 	p := &port{
 		transport: t, paths: make(map[netip.AddrPort]*Session), publish: make(map[*Session]struct{}),
+		full: make(map[*Session]struct{}), asked: make(map[stunwire.TxID]*Session),
 		plain: make([]byte, 0, maxDatagram), closed: make(chan struct{}),
 	}
 	p.loop.Tick = p.tick
@@ -287,8 +294,8 @@ func (t *Transport) identity() (*tls.Certificate, error) {
 	return t.certificate, nil
 }
 
-// add enters a session whose peer has that ufrag.
-func (t *Transport) add(s *Session, theirs string) error {
+// add enters a session whose peer has that ufrag and password.
+func (t *Transport) add(s *Session, theirs, password string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
@@ -309,7 +316,7 @@ func (t *Transport) add(s *Session, theirs string) error {
 	if t.sessions == nil {
 		t.sessions = make(map[string]*Session)
 	}
-	t.issue(s, theirs)
+	t.issue(s, theirs, password)
 	t.count++
 	s.home = t.ports[0]
 	return nil
@@ -338,80 +345,6 @@ func secret(n int) string {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // never fails
 	return base64.RawStdEncoding.EncodeToString(b)
-}
-
-// A candidate is an address that an answer names.
-type candidate struct {
-	netip.AddrPort
-	tcp bool
-}
-
-// candidates returns the addresses that an answer names, those of UDP first.
-func (t *Transport) candidates() (all []candidate, err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	seen := make(map[candidate]bool)
-	ports := slices.Clone(t.ports)
-	slices.SortStableFunc(ports, func(a, b *port) int {
-		switch {
-		case a.conn != nil && b.conn == nil:
-			return -1
-		case a.conn == nil && b.conn != nil:
-			return 1
-		}
-		return 0
-	})
-	for _, p := range ports {
-		at := p.local()
-		addrs := t.Addrs
-		if len(addrs) == 0 {
-			if addrs = []netip.Addr{at.Addr()}; at.Addr().IsUnspecified() {
-				if addrs, err = machine(at.Addr().Is4()); err != nil {
-					return nil, err
-				}
-			}
-		}
-		for _, a := range addrs {
-			if c := (candidate{netip.AddrPortFrom(a.Unmap(), at.Port()), p.conn == nil}); !seen[c] {
-				seen[c] = true
-				all = append(all, c)
-			}
-		}
-		if c := (candidate{p.mapped, false}); p.mapped.IsValid() && !seen[c] {
-			seen[c] = true
-			all = append(all, c)
-		}
-	}
-	if len(all) == 0 {
-		return nil, errNoAddr
-	}
-	return all, nil
-}
-
-// machine returns the addresses of this machine that others may reach, and the
-// loopback ones last.
-func machine(only4 bool) (all []netip.Addr, err error) {
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil, fmt.Errorf("webrtc: %w", err)
-	}
-	var loopback []netip.Addr
-	for _, a := range addrs {
-		n, ok := a.(*net.IPNet)
-		if !ok {
-			continue
-		}
-		ip, ok := netip.AddrFromSlice(n.IP)
-		ip = ip.Unmap()
-		switch {
-		case !ok || ip.IsLinkLocalUnicast() || only4 && !ip.Is4():
-		case ip.IsLoopback():
-			loopback = append(loopback, ip)
-		default:
-			all = append(all, ip)
-		}
-	}
-	return append(all, loopback...), nil
 }
 
 // HandlePackets gets what the socket has read.
@@ -469,10 +402,22 @@ func (p *port) tick(now time.Time) (next time.Time) {
 		}
 		p.transport.expire(p, now)
 	}
+	next = now.Add(tickIdle)
 	if len(p.publish) > 0 {
-		return now.Add(tickMedia)
+		next = now.Add(tickMedia)
 	}
-	return now.Add(tickIdle)
+	for s := range p.full {
+		switch {
+		case s.ended():
+			p.unask(s)
+		default:
+			s.check(p, now)
+			if s.path.Load() == nil && len(p.publish) == 0 {
+				next = now.Add(checkEvery)
+			}
+		}
+	}
+	return next
 }
 
 // expire ends the sessions of a port that were not heard of for long.

@@ -11,6 +11,8 @@ import (
 const (
 	uriMID         = "urn:ietf:params:rtp-hdrext:sdes:mid"
 	uriTransportCC = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
+	uriRID         = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"          // RFC 8852
+	uriRepairedRID = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id" // RFC 8852
 	uriPlayout     = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"
 )
 
