@@ -80,6 +80,6 @@ func ContentType(s *stream.Stream, extension string) string {
 		return ""
 	}
 	h := make(http.Header)
-	c.describe(h, feedKey{stream: s, container: c}.sent())
+	c.describe(h, feedKey{stream: s, container: c, sound: c.usualSound()}.sent())
 	return h.Get("Content-Type")
 }

@@ -151,7 +151,7 @@ func (p *player) end(t testing.TB) error {
 	case err := <-p.done:
 		p.done <- err
 		return err
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		require.Fail(t, "the player goes on")
 		return nil
 	}
@@ -160,7 +160,7 @@ func (p *player) end(t testing.TB) error {
 // eventually waits for a condition, in virtual time too.
 func eventually(t testing.TB, ok func() bool, format string, args ...any) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			require.Fail(t, "in vain: "+fmt.Sprintf(format, args...))
 		}

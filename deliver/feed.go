@@ -41,6 +41,8 @@ type feed struct {
 
 	// owned by run
 	mux       muxer
+	dub       dubbing         // of the sound
+	silent    bool            // it has been said that there is none
 	tracks    []*stream.Track // that are sent
 	refused   []*stream.Track // that are not
 	seen      []*stream.Track // those of the stream when that was decided
@@ -52,6 +54,7 @@ type feed struct {
 	lastVideo time.Duration
 	pointed   bool
 	lastPoint time.Duration
+	keys      keyWish
 }
 
 // newFeed returns a feed that does not run yet.
@@ -74,6 +77,8 @@ func (s *Server) newFeed(key feedKey) *feed {
 	if m, ok := f.mux.(*tsMuxer); ok {
 		m.join = min(s.WriteInterval, maxJoint)
 	}
+	f.keys.stream = key.stream
+	f.dub = dubbing{stream: key.stream, wanted: key.sound, carries: func(t *stream.Track) bool { return key.takes(f.mux, t) == nil }}
 	return f
 }
 
@@ -81,6 +86,8 @@ func (s *Server) newFeed(key feedKey) *feed {
 func (f *feed) run(ctx context.Context, sub *stream.Subscriber) {
 	defer f.cancel()
 	defer sub.Close()
+	defer f.dub.close()
+	f.keys.every(keyEvery) // there may be none to start at
 	held, err := f.gather(ctx, sub)
 	f.addAll(sub, held)
 	f.log.Flush()
@@ -97,6 +104,10 @@ func (f *feed) run(ctx context.Context, sub *stream.Subscriber) {
 			n, err = sub.TryRead(batch[:])
 		}
 		f.log.Flush()
+		f.keys.every(keyEvery)
+	}
+	if errors.Is(err, io.EOF) {
+		f.dub.rest(ctx, func(frames []*stream.Frame) { f.addSound(sub, frames) })
 	}
 	if errors.Is(err, io.EOF) || ctx.Err() != nil {
 		err = nil
@@ -157,7 +168,7 @@ func (f *feed) gather(ctx context.Context, sub *stream.Subscriber) (held []*stre
 			audio = audio || t.Kind() == stream.Audio
 			video = video || t.Kind() == stream.Video
 		}
-		if audio && video {
+		if f.dub.look(); audio && video && !f.dub.lacking {
 			return held, nil
 		}
 		wait, cancel := ctx, context.CancelFunc(func() {})
@@ -187,8 +198,21 @@ func (f *feed) addAll(sub *stream.Subscriber, frames []*stream.Frame) {
 	if meta := sub.Metadata(); len(f.tracks) > 0 && reflect.ValueOf(meta).Pointer() != reflect.ValueOf(f.meta).Pointer() {
 		f.configure(f.tracks, meta)
 	}
+	f.dub.follow()
 	for _, fr := range frames {
-		f.add(sub, fr)
+		if !f.dub.replaces(fr) {
+			f.add(sub, fr)
+		}
+	}
+	f.dub.read(func(frames []*stream.Frame) { f.addSound(sub, frames) })
+}
+
+// addSound muxes frames of the rendition.
+func (f *feed) addSound(sub *stream.Subscriber, frames []*stream.Frame) {
+	for _, fr := range frames {
+		if fr.Track.Kind() == stream.Audio {
+			f.add(sub, fr)
+		}
 	}
 }
 
@@ -202,6 +226,7 @@ func (f *feed) add(sub *stream.Subscriber, fr *stream.Frame) {
 		config := f.mux.prefix(nil, fr.DTS, false)
 		f.append(fr, len(config), func(dst []byte) []byte { return append(dst, config...) })
 	}
+	f.keys.saw(fr)
 	if f.isPoint(fr) {
 		f.log.Mark(fanout.Point{
 			Prefix:  f.wrap(f.mux.prefix(nil, fr.DTS, true)),
@@ -229,7 +254,7 @@ func (f *feed) follow(sub *stream.Subscriber, fr *stream.Frame) bool {
 		}
 	}
 	f.seen = sub.Tracks()
-	all := slices.Clone(f.seen)
+	all := slices.Clone(withSound(f.seen, f.dub.from))
 	if !fr.Discontinuity {
 		for i, t := range all { // the stream may be ahead of the frame
 			if k := slices.IndexFunc(f.tracks, func(o *stream.Track) bool { return o.ID == t.ID }); k >= 0 {
@@ -247,7 +272,22 @@ func (f *feed) follow(sub *stream.Subscriber, fr *stream.Frame) bool {
 	if !slices.Equal(tracks, f.tracks) {
 		f.configure(tracks, sub.Metadata())
 	}
+	f.sayMissing()
 	return slices.Contains(f.tracks, fr.Track)
+}
+
+// sayMissing says, once, that players get no sound of a stream that has some.
+func (f *feed) sayMissing() {
+	isSound := func(t *stream.Track) bool { return t.Kind() == stream.Audio }
+	if f.silent || !f.hasVideo || slices.ContainsFunc(f.tracks, isSound) {
+		return
+	}
+	if i := slices.IndexFunc(f.refused, isSound); i >= 0 {
+		f.silent = true
+		name, codec := f.key.stream.Name(), f.refused[i].Codec
+		f.server.log().Warn("deliver: players get no sound", "stream", name, "container", f.key.container, "codec", codec)
+		f.server.Hub.ReportSoundMissing(stream.SoundMissing{Stream: name, Codec: codec, Wanted: f.key.container.usualSound(), Err: stream.ErrUnsupported})
+	}
 }
 
 func (f *feed) configure(tracks []*stream.Track, meta stream.Metadata) {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/runnel-media/runnel/auth"
 	"github.com/runnel-media/runnel/internal/amf"
 	"github.com/runnel-media/runnel/stream"
 	"github.com/runnel-media/runnel/stream/streamtest"
@@ -44,6 +46,7 @@ func (b *bed) count(accept string) (*countingMuxer, *feed) {
 	sub, err := b.hub.Subscribe(b.t.Context(), "live/x", nil)
 	require.NoError(b.t, err)
 	key := feedKey{stream: sub.Stream(), container: b.kind.container, websocket: b.kind.ws, accept: accept}
+	key.sound = wantedSound(&auth.Request{Accept: strings.Split(accept, ",")}, b.kind.container)
 	f := b.srv.newFeed(key)
 	m := &countingMuxer{muxer: f.mux}
 	f.mux = m
@@ -287,6 +290,7 @@ func TestCacheOff(t *testing.T) {
 		for q == nil || len(q.got()) == 0 {
 			src.write(1)
 			if len(p.got()) > 10 && q == nil {
+				p.waitLast(t, src) // no key frame is on its way
 				q = b.must("")
 				time.Sleep(10 * time.Millisecond)
 				require.Empty(t, q.got())

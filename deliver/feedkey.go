@@ -13,8 +13,9 @@ import (
 type feedKey struct {
 	stream    *stream.Stream
 	container container
-	websocket bool   // each frame is a WebSocket message
-	accept    string // FourCCs that the players take, comma-separated and sorted; "" is any
+	websocket bool         // each frame is a WebSocket message
+	accept    string       // FourCCs that the players take, comma-separated and sorted; "" is any
+	sound     stream.Codec // that they want sound in, if it can be had; 0: as it is
 }
 
 // accepted makes a feedKey's field of what a peer says it takes.
@@ -56,7 +57,7 @@ func (k feedKey) takes(m muxer, t *stream.Track) error {
 	if err := m.supports(t); err != nil {
 		return err
 	}
-	if cc := fourCC(t.Codec); k.accept != "" && cc != "" && !slices.Contains(strings.Split(k.accept, ","), cc) {
+	if cc := fourCC(t.Codec); k.accept != "" && cc != "" && t.Codec != k.sound && !slices.Contains(strings.Split(k.accept, ","), cc) {
 		return stream.ErrUnsupported
 	}
 	return nil
@@ -88,7 +89,7 @@ func (k feedKey) choose(m muxer, all, current []*stream.Track) (chosen []*stream
 func (k feedKey) playable() error {
 	m := k.container.muxer()
 	var reason error
-	for _, t := range k.stream.Tracks() {
+	for _, t := range k.tracks(m) {
 		if t.Kind() == stream.Data {
 			continue
 		}
@@ -103,5 +104,6 @@ func (k feedKey) playable() error {
 
 // sent returns the tracks of the stream that are sent.
 func (k feedKey) sent() []*stream.Track {
-	return k.choose(k.container.muxer(), k.stream.Tracks(), nil)
+	m := k.container.muxer()
+	return k.choose(m, k.tracks(m), nil)
 }

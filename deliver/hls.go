@@ -19,9 +19,18 @@ import (
 type HLS struct {
 	Disabled bool // there is none: 404
 
-	Segment time.Duration // shortest segment; they begin with key frames. 0: 2 s
+	// Segment is the shortest segment; they begin with key frames. 0: 2 s. A
+	// stream that the hub cuts (stream.Hub.Segment), or another server for all who
+	// relay it, has segments where those are.
+	Segment time.Duration
 	Part    time.Duration // of a partial segment. 0: 200 ms, negative: none, and so no low latency
 	Window  time.Duration // how far back one can seek. 0: 30 s
+
+	// Audio is the codec of the sound, where a rendition of the stream has it, such as
+	// transcode.Audio makes: AAC for players that know no other, Safari and whatever
+	// plays MPEG-TS. It is made as long as the stream is packaged. 0: the sound as
+	// it is published, if CMAF carries it.
+	Audio stream.Codec
 
 	// MaxBytes bounds the media that is held for each stream, whatever Window
 	// says. 0: 128 MiB.
@@ -86,6 +95,7 @@ func (c *HLS) packager(before *hlsRun, store *hlsStore) *hls.Packager {
 		TS:                func() hls.TSMuxer { return &mpegts.Muxer{} },
 		Encrypt:           c.Encrypt,
 		KeySegments:       c.KeySegments,
+		FollowCuts:        true,
 	}
 	config.FirstSequence, config.FirstDiscontinuity = before.next()
 	if store != nil {

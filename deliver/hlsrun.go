@@ -42,6 +42,8 @@ type hlsRun struct {
 	pack   *hls.Packager
 	store  *hlsStore // nil: it is not stored
 	ladder ladder
+	dub    dubbing
+	keys   keyWish
 	mpd    dash.Manifest
 	cancel context.CancelFunc
 	done   chan struct{} // closed when the packager has ended
@@ -124,6 +126,11 @@ func (s *Server) addRun(name string, sub *stream.Subscriber, old *hlsRun) *hlsRu
 	run := &hlsRun{name: name, stream: sub.Stream(), pack: s.HLS.packager(old, store), store: store, cancel: cancel, done: make(chan struct{}), hurry: make(chan struct{}, 1)}
 	run.mpd.Packager, run.mpd.MediaBase = run.pack, mediaBase(path.Base(name))
 	run.ladder.stream = run.stream
+	run.keys.stream = run.stream
+	run.dub = dubbing{
+		stream: run.stream, wanted: s.HLS.Audio, patience: settle,
+		carries: func(t *stream.Track) bool { return (&mp4Muxer{}).supports(t) == nil },
+	}
 	run.used.Store(time.Now().UnixNano())
 	if t.runs == nil {
 		t.runs = make(map[string]*hlsRun)
@@ -134,34 +141,42 @@ func (s *Server) addRun(name string, sub *stream.Subscriber, old *hlsRun) *hlsRu
 	if t.sweeper == nil {
 		t.sweeper = time.AfterFunc(sweepInterval, s.sweepHLS)
 	}
-	go run.follow(ctx, sub, s.HLS.linger())
+	go run.follow(ctx, sub, &s.HLS)
 	return run
 }
 
 // follow packages what sub reads, until the stream or ctx ends, and while somebody
 // watches its renditions.
-func (r *hlsRun) follow(ctx context.Context, sub *stream.Subscriber, linger time.Duration) {
+func (r *hlsRun) follow(ctx context.Context, sub *stream.Subscriber, c *HLS) {
 	defer close(r.done)
 	defer r.cancel()
 	defer sub.Close()
 	defer r.ladder.close()
+	defer r.dub.close()
 	var tracks []*stream.Track
 	var batch [32]*stream.Frame
 	for {
+		r.keys.every(orDefault(c.Segment, 2*time.Second))
 		n, err := sub.Read(ctx, batch[:])
 		now := time.Now()
-		r.ladder.climb(now, r.watched.Load() && now.Sub(time.Unix(0, r.used.Load())) < linger)
-		if now := sub.Tracks(); !slices.Equal(now, tracks) {
+		r.ladder.climb(now, r.watched.Load() && now.Sub(time.Unix(0, r.used.Load())) < c.linger())
+		r.dub.follow()
+		if now := withSound(sub.Tracks(), r.dub.from); !slices.Equal(now, tracks) {
 			tracks = now
 			r.pack.SetTracks(r.ladder.tracks(tracks)...)
 		}
 		for _, f := range batch[:n] {
-			r.pack.Add(f)
+			r.keys.saw(f)
+			if !r.dub.replaces(f) {
+				r.pack.Add(f)
+			}
 		}
 		clear(batch[:n])
+		r.dub.read(r.addSound)
 		r.ladder.read(r.pack, tracks)
 		r.ladder.check(r.pack)
 		if err != nil {
+			r.dub.rest(ctx, r.addSound)
 			break
 		}
 	}
@@ -176,6 +191,15 @@ func (r *hlsRun) follow(ctx context.Context, sub *stream.Subscriber, linger time
 	}
 	r.pack.End()
 	r.endedAt.Store(time.Now().UnixNano())
+}
+
+// addSound packages frames of a rendition of the sound.
+func (r *hlsRun) addSound(frames []*stream.Frame) {
+	for _, f := range frames {
+		if f.Track.Kind() == stream.Audio {
+			r.pack.Add(f)
+		}
+	}
 }
 
 // lastCall is how long players have to fetch the last part before they are told

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"net/http"
@@ -34,10 +35,11 @@ type hlsViewer struct {
 	info    stream.SessionInfo
 	expires time.Time // zero: never
 
-	active atomic.Int32 // requests that are being answered
-	last   atomic.Int64 // when the last one was answered, Unix ns
-	idle   atomic.Int64 // how long it may stay away, ns
-	barred atomic.Bool  // its requests are refused
+	active atomic.Int32                  // requests that are being answered
+	last   atomic.Int64                  // when the last one was answered, Unix ns
+	idle   atomic.Int64                  // how long it may stay away, ns
+	barred atomic.Bool                   // its requests are refused
+	moved  atomic.Pointer[auth.Redirect] // to where; only of one that is barred
 
 	session atomic.Pointer[stream.Session]
 	mu      sync.Mutex // opens and closes session
@@ -159,6 +161,9 @@ var errBarred = fmt.Errorf("deliver: viewer is barred: %w", auth.ErrDenied)
 // begin counts a request, which must be ended if the error is nil.
 func (v *hlsViewer) begin() error {
 	if v.refused() {
+		if to := v.moved.Load(); to != nil {
+			return to
+		}
 		return errBarred
 	}
 	v.active.Add(1)
@@ -204,8 +209,13 @@ func (v *hlsViewer) open() error {
 	return nil
 }
 
-// bar refuses the viewer from now on.
+// bar refuses the viewer from now on. One that is to go to another server, and
+// whose playlists are where everybody's are, finds them there.
 func (v *hlsViewer) bar(err error) {
+	var to *auth.Redirect
+	if v.id == "" && errors.As(err, &to) {
+		v.moved.Store(to)
+	}
 	v.barred.Store(true)
 	v.close(err)
 }

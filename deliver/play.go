@@ -88,7 +88,7 @@ func (s *Server) find(ctx context.Context, r *auth.Request, c container, websock
 	if err != nil {
 		return feedKey{}, nil, nil, err
 	}
-	key := feedKey{stream: sub.Stream(), container: c, websocket: websocket, accept: accepted(r.Accept)}
+	key := feedKey{stream: sub.Stream(), container: c, websocket: websocket, accept: accepted(r.Accept), sound: wantedSound(r, c)}
 	if err := key.playable(); err != nil {
 		sub.Close()
 		return feedKey{}, nil, nil, err

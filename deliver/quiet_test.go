@@ -99,7 +99,7 @@ func TestQuiet(t *testing.T) {
 // until reads what a player is sent until want comes.
 func until(t *testing.T, c net.Conn, want []byte) {
 	t.Helper()
-	require.NoError(t, c.SetReadDeadline(time.Now().Add(10*time.Second)))
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(30*time.Second)))
 	var got []byte
 	buf := make([]byte, 1<<16)
 	for !bytes.Contains(got, want) {

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,16 +26,50 @@ import (
 
 // body plays a path of a server until the stream ends.
 func body(t *testing.T, s *Server, path string, during func()) []byte {
+	return bodyOf(t, s, path, func(func() []byte) { during() })
+}
+
+// bodyOf is body for who wants to see what has come so far. The stream has media
+// already: a player starts at the newest point there is when its answer has gone
+// out, and has done so when during is called.
+func bodyOf(t *testing.T, s *Server, path string, during func(got func() []byte)) []byte {
 	web := httptest.NewServer(s)
 	defer web.Close()
 	res, err := http.Get(web.URL + path)
 	require.NoError(t, err)
 	defer res.Body.Close()
 	require.Equal(t, 200, res.StatusCode)
-	during()
-	b, err := io.ReadAll(res.Body)
-	require.NoError(t, err)
-	return b
+	var mu sync.Mutex
+	var all []byte
+	got := func() []byte {
+		mu.Lock()
+		defer mu.Unlock()
+		return all[:len(all):len(all)]
+	}
+	done := make(chan error, 1)
+	go func() {
+		for b := make([]byte, 1<<16); ; {
+			n, err := res.Body.Read(b)
+			mu.Lock()
+			all = append(all, b[:n]...)
+			mu.Unlock()
+			if err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	eventually(t, func() bool { return len(got()) > 0 }, "the first bytes")
+	during(got)
+	require.ErrorIs(t, <-done, io.EOF)
+	return got()
+}
+
+// framesOf demuxes as much of a transport stream as there is.
+func framesOf(b []byte) *sink {
+	into := &sink{}
+	_, _ = (&mpegts.Demuxer{Sink: into}).ReadFrom(bytes.NewReader(b))
+	return into
 }
 
 // What two players of a transport stream get, of which one came late, has no
@@ -53,10 +88,12 @@ func TestTS(t *testing.T) {
 			src := publish(t, hub, "live/x", p)
 			src.write(30)
 			var late []byte
-			early := body(t, s, "/live/x.ts", func() {
+			path := "/live/x.ts?audio=opus"
+			early := bodyOf(t, s, path, func(got func() []byte) {
 				src.write(100)
-				time.Sleep(50 * time.Millisecond)
-				late = body(t, s, "/live/x.ts", func() {
+				// There is a later point to start at by then.
+				eventually(t, func() bool { return len(framesOf(got()).frames) > 100 }, "what was written")
+				late = body(t, s, path, func() {
 					src.write(100)
 					_ = src.pub.Close()
 				})
