@@ -40,7 +40,10 @@ func (s *Server) Publish(ctx context.Context, r *auth.Request, o *stream.Publish
 	right, err := door.Ask(ctx, r)
 	if err != nil {
 		var redirect *auth.Redirect
-		if !errors.Is(err, auth.ErrDenied) && !errors.As(err, &redirect) {
+		switch {
+		case errors.Is(err, auth.ErrDenied), errors.As(err, &redirect):
+		case errors.Is(err, stream.ErrBusy), errors.Is(err, stream.ErrClosed): // a cluster's answer: another server has it, this one drains
+		default:
 			s.log().Error("ingest: the authorizer failed", "stream", r.Stream, "remote", r.Remote, "err", err)
 			err = fmt.Errorf("ingest: authorizer: %w", err)
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"path"
 	"strings"
 
@@ -55,17 +56,19 @@ func Request(r *http.Request, action auth.Action, streamPath string) (*auth.Requ
 }
 
 // Refuse answers a request that was not granted, if err is an *auth.Redirect or
-// auth.ErrDenied, and reports whether it is: 302 (307 to a publisher, whose body
-// is to go with it), 401 if the peer has said nothing of itself, and 403.
+// auth.ErrDenied, and reports whether it is: 302 (307 where a body is to go with it: a
+// publisher's, an offer), 401 if the peer has said nothing of itself, and 403. A
+// redirect to a URL without a path is one to the same path there, and the query
+// of the request stays beside that of the URL.
 func Refuse(w http.ResponseWriter, r *http.Request, req *auth.Request, err error) bool {
 	var redirect *auth.Redirect
 	switch {
 	case errors.As(err, &redirect):
 		status := http.StatusFound
-		if req.Action == auth.Publish {
+		if req.Action == auth.Publish || r.Method == http.MethodPost {
 			status = http.StatusTemporaryRedirect
 		}
-		http.Redirect(w, r, redirect.Location, status)
+		http.Redirect(w, r, location(r, redirect.Location), status)
 	case !errors.Is(err, auth.ErrDenied):
 		return false
 	case req.Token == "" && req.User == "":
@@ -78,6 +81,30 @@ func Refuse(w http.ResponseWriter, r *http.Request, req *auth.Request, err error
 		http.Error(w, "not allowed", http.StatusForbidden)
 	}
 	return true
+}
+
+// location returns where to is for a request.
+func location(r *http.Request, to string) string {
+	u, err := url.Parse(to)
+	if err != nil || u.Host == "" || u.Path != "" || !strings.HasPrefix(r.RequestURI, "/") {
+		return to
+	}
+	path, query, _ := strings.Cut(r.RequestURI, "?") // what the peer asked for, whatever was stripped since
+	own := u.Query()
+	var kept []string
+	for part := range strings.SplitSeq(query, "&") {
+		if key, _, _ := strings.Cut(part, "="); part != "" && !own.Has(key) {
+			kept = append(kept, part)
+		}
+	}
+	if u.RawQuery != "" {
+		kept = append(kept, u.RawQuery)
+	}
+	to = u.Scheme + "://" + u.Host + path
+	if len(kept) > 0 {
+		to += "?" + strings.Join(kept, "&")
+	}
+	return to
 }
 
 // Browser reports whether a request looks like a browser's, which is not to be

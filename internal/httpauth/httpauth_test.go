@@ -86,6 +86,28 @@ func TestRefuse(t *testing.T) {
 	}
 }
 
+// A redirect to a server keeps what the peer asked for, and leads nowhere else.
+func TestRedirectToServer(t *testing.T) {
+	for _, tt := range []struct{ method, asked, to, want string }{
+		{"GET", "/live/cam.flv?token=a%2Fb", "https://b:8443?moved=1", "https://b:8443/live/cam.flv?token=a%2Fb&moved=1"},
+		{"GET", "/live/cam.flv?moved=1&x=;&y", "https://b?moved=2", "https://b/live/cam.flv?x=;&y&moved=2"},
+		{"GET", "/live/cam%20s.flv", "http://b", "http://b/live/cam%20s.flv"},
+		{"GET", "//evil.example/cam.flv", "http://b?m=1", "http://b//evil.example/cam.flv?m=1"},
+		{"GET", "/live/cam.flv?token=t", "https://c/else/cam.flv", "https://c/else/cam.flv"},
+		{"GET", "http://proxy/live/cam.flv", "https://c", "https://c"},
+		{"POST", "/whep/live/cam?token=t", "https://b", "https://b/whep/live/cam?token=t"},
+	} {
+		t.Run(tt.asked, func(t *testing.T) {
+			r := httptest.NewRequest(tt.method, "/stripped", nil)
+			r.RequestURI = tt.asked
+			w := httptest.NewRecorder()
+			require.True(t, Refuse(w, r, &auth.Request{Action: auth.Play}, &auth.Redirect{Location: tt.to}))
+			require.Equal(t, map[string]int{"GET": 302, "POST": 307}[tt.method], w.Code)
+			require.Equal(t, tt.want, w.Header().Get("Location"))
+		})
+	}
+}
+
 // TestBrowser: a browser is told nothing that would make it ask its user.
 func TestBrowser(t *testing.T) {
 	for _, h := range [][2]string{{"User-Agent", "Mozilla/5.0 (X11)"}, {"Sec-Fetch-Mode", "cors"}, {"Accept", "text/html,*/*"}} {

@@ -36,6 +36,7 @@ type Client struct {
 	rd      reader
 	stream  string // name and query, as publish and play want it
 	app     string
+	tcURL   string // without a query
 	timeout time.Duration
 	idle    time.Duration
 	id      float64 // of the last command
@@ -100,6 +101,7 @@ func (d *Dialer) Dial(ctx context.Context, rawURL string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	tcURL := l.tcURL
 	timeout := cmp.Or(d.Timeout, defaultTimeout)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -126,7 +128,7 @@ func (d *Dialer) Dial(ctx context.Context, rawURL string) (*Client, error) {
 		config.ServerName = cmp.Or(config.ServerName, l.host)
 		nc = tls.Client(nc, config)
 	}
-	c := &Client{nc: nc, app: l.app, stream: l.stream, timeout: timeout, idle: cmp.Or(d.IdleTimeout, defaultIdleTimeout)}
+	c := &Client{nc: nc, app: l.app, tcURL: tcURL, stream: l.stream, timeout: timeout, idle: cmp.Or(d.IdleTimeout, defaultIdleTimeout)}
 	err = c.within(ctx, func() error {
 		if err := clientHandshake(nc, d.Simple); err != nil {
 			return err
@@ -254,6 +256,27 @@ func (c *command) info() amf.Object {
 		}
 	}
 	return c.object
+}
+
+// reconnect returns where an onStatus asks the client to go, nil if it does not.
+func (c *Client) reconnect(info amf.Object) error {
+	if info.String("code") != reconnect.code {
+		return nil
+	}
+	base, _ := url.Parse(c.tcURL)
+	to, err := url.Parse(info.String("tcUrl"))
+	if base == nil || err != nil {
+		return errCommand
+	}
+	at := base.ResolveReference(to) // a relative one is allowed, none means this server
+	if at.Scheme != "rtmp" && at.Scheme != "rtmps" || at.Scheme != base.Scheme && base.Scheme == "rtmps" {
+		return errCommand
+	}
+	at.Fragment, at.User = "", nil
+	if !strings.HasPrefix(at.RawQuery, "vhost=") {
+		at.RawQuery = ""
+	}
+	return &auth.Redirect{Location: strings.TrimSuffix(at.String(), "/") + "/" + c.stream}
 }
 
 // problem returns what an onStatus or _error says as an error: an

@@ -87,6 +87,9 @@ func (c *Client) played(m message, in *intake) (end bool, err error) {
 			return false, err
 		}
 		info := cmd.info()
+		if err := c.reconnect(info); err != nil {
+			return false, err
+		}
 		switch code := info.String("code"); {
 		case code == playGone.code, code == playStop.code:
 			return true, nil

@@ -154,6 +154,7 @@ func TestDialerQuery(t *testing.T) {
 			require.Equal(t, "live", got.App)
 			require.Contains(t, got.RawQuery, want)
 			require.NoError(t, out.Close())
+			synctest.Wait() // the name is free for the next
 		}
 	})
 }

@@ -2,6 +2,7 @@ package rtmp
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/runnel-media/runnel/auth"
 	"github.com/runnel-media/runnel/internal/amf"
@@ -101,6 +102,7 @@ var (
 	seekFailed     = status{"error", "NetStream.Seek.Failed", "A live stream cannot be sought."}
 	switchFailed   = status{"error", "NetStream.Play.Failed", "Switching streams is not supported."}
 	redirected     = status{"error", "NetConnection.Connect.Rejected", "RTMP 302 redirect."}
+	reconnect      = status{"status", "NetConnection.Connect.ReconnectRequest", "The stream goes on at another server."}
 	connectSuccess = status{"status", "NetConnection.Connect.Success", "Connection succeeded."}
 )
 
@@ -151,6 +153,21 @@ func refusal(action auth.Action, err error) status {
 		return r.play
 	}
 	panic("unreachable: the last entry matches any error")
+}
+
+// appendFarewell appends what a peer is told whose publication somebody ends
+// with err. One that is sent elsewhere is asked to reconnect if it knows what
+// that means (Enhanced RTMP v2, "Reconnect Request").
+func appendFarewell(dst []byte, info *connectInfo, err error) []byte {
+	var to *auth.Redirect
+	if !info.reconnects || !errors.As(err, &to) {
+		return appendRefusal(dst, streamID, auth.Publish, err)
+	}
+	app, _, _ := strings.Cut(to.Location, "?")
+	if i := strings.LastIndexByte(app, '/'); i >= 0 {
+		app = app[:i] // the stream's name is the peer's to keep
+	}
+	return appendStatus(dst, 0, reconnect, amf.Property{Name: "tcUrl", Value: app})
 }
 
 // appendRefusal appends what a peer is told whose request failed with err.

@@ -6,6 +6,7 @@ import (
 
 // Bits of capsEx (Enhanced RTMP v2, "Enhancing NetConnection connect Command").
 const (
+	capsReconnect  = 0x01
 	capsMultitrack = 0x02
 	capsModEx      = 0x04
 	capsNanoOffset = 0x08
@@ -34,6 +35,7 @@ type connectInfo struct {
 	app, tcURL, pageURL string
 	objectEncoding      float64
 	enhanced            bool     // it spoke of FourCCs
+	reconnects          bool     // when it is asked to
 	accept              []string // FourCCs that it can decode; nil: it did not say
 }
 
@@ -66,8 +68,9 @@ func parseConnect(cmd *command) (connectInfo, error) {
 			}
 		}
 	}
-	if _, ok := o.Get("capsEx").(float64); ok {
+	if caps, ok := o.Get("capsEx").(float64); ok {
 		info.enhanced = true
+		info.reconnects = int64(caps)&capsReconnect != 0
 	}
 	return info, nil
 }
@@ -121,6 +124,6 @@ func capabilities(can float64) amf.Object {
 		{Name: "fourCcList", Value: list},
 		{Name: "videoFourCcInfoMap", Value: maps[0]},
 		{Name: "audioFourCcInfoMap", Value: maps[1]},
-		{Name: "capsEx", Value: float64(capsMultitrack | capsModEx | capsNanoOffset)},
+		{Name: "capsEx", Value: float64(capsReconnect | capsMultitrack | capsModEx | capsNanoOffset)},
 	}
 }

@@ -41,7 +41,7 @@ func (c *conn) publish(cmd *command) error {
 		p.session.Close(ended)
 		log.Info("rtmp: publisher left", "err", ended, "dropped", p.in.demuxer.Dropped())
 		if evicted(ended) {
-			c.farewell(appendRefusal(nil, streamID, auth.Publish, ended))
+			c.farewell(appendFarewell(nil, &c.info, ended))
 		}
 	}()
 	ended = p.run(cmd)
@@ -58,7 +58,8 @@ var errPanic = errors.New("rtmp: panic")
 
 // evicted reports whether a publication ended by somebody else's will.
 func evicted(err error) bool {
-	return errors.Is(err, stream.ErrReplaced) || errors.Is(err, stream.ErrKicked) ||
+	var to *auth.Redirect
+	return errors.As(err, &to) || errors.Is(err, stream.ErrReplaced) || errors.Is(err, stream.ErrKicked) ||
 		errors.Is(err, stream.ErrClosed) || errors.Is(err, auth.ErrDenied)
 }
 

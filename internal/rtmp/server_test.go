@@ -396,7 +396,7 @@ func TestCycles(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
 			w.srv.mu.Lock()
 			left := len(w.srv.conns)
 			w.srv.mu.Unlock()

@@ -93,7 +93,8 @@ func (w *Writer) listen() {
 		if err == nil && (m.typ == typeCommandAMF0 || m.typ == typeCommandAMF3) {
 			var cmd command
 			if cmd, err = parseCommand(m); err == nil && cmd.name == "onStatus" {
-				if info := cmd.info(); info.String("level") == "error" || info.String("code") == unpublished.code {
+				info := cmd.info()
+				if err = w.c.reconnect(info); err == nil && (info.String("level") == "error" || info.String("code") == unpublished.code) {
 					err = cmd.problem()
 				}
 			}
