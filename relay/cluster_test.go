@@ -43,7 +43,7 @@ func TestMemoryRegistry(t *testing.T) {
 		require.EqualValues(t, 10, wins.Load())
 
 		var d directory
-		wait.Go(func() { d.follow(ctx, m, (&Relay{}).backoff()) })
+		wait.Go(func() { d.follow(ctx, m, (&Relay{}).backoff(), func(string, string) {}) })
 		synctest.Wait()
 		require.Len(t, d.all(), 2)
 		owner, ok := d.find("s3")

@@ -18,6 +18,7 @@ type flvSink struct {
 	metadata stream.Metadata
 	tracks   []*stream.Track
 	ts       uint32
+	segment  *stream.Segment // that has been told of last
 }
 
 // flushSize is how much is collected before it is written inside a batch.
@@ -77,6 +78,12 @@ func (s *flvSink) Write(f *stream.Frame) error {
 	s.ts = flv.Timestamp(f)
 	var err error
 	if s.marks && f.Track.Kind() != stream.Data {
+		if f.Segment != nil && f.Segment != s.segment {
+			s.segment = f.Segment
+			if s.buf, err = flv.AppendTag(s.buf, flv.TagData, s.ts, appendCut(nil, f.Segment, f.Cut), nil); err != nil {
+				return err
+			}
+		}
 		var scratch [markSize]byte
 		if s.buf, err = flv.AppendTag(s.buf, flv.TagData, s.ts, appendMark(scratch[:0], f), nil); err != nil {
 			return err

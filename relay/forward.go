@@ -32,7 +32,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	defer cancel()
 	events := r.Hub.Events(ctx)
 	if r.Registry != nil {
-		f.wait.Go(func() { r.cluster.follow(ctx, r.Registry, r.backoff()) })
+		f.wait.Go(func() { r.cluster.follow(ctx, r.Registry, r.backoff(), r.goAlong) })
 		f.wait.Go(func() { r.announce(ctx) })
 	}
 	f.all()
@@ -42,6 +42,24 @@ func (r *Relay) Run(ctx context.Context) error {
 			f.end(e.Stream) // of the one before, if it was not heard of
 			f.start(e.Stream)
 			f.registered(func() { r.claim(ctx, e.Stream) })
+		case stream.PublisherChanged:
+			if r.source(e.Stream) == Fetching {
+				f.end(e.Stream) // another server has it now, and sends it on
+			} else {
+				f.start(e.Stream)
+			}
+			f.registered(func() { r.claim(ctx, e.Stream) })
+		case stream.SessionClosed:
+			// The stream may stay for a while, for its publisher to come back: to
+			// another server perhaps.
+			if e.Session.Role == stream.RolePublish {
+				f.registered(func() {
+					r.release(ctx, e.Session.Stream)
+					if owner, ok := r.Find(e.Session.Stream); ok {
+						r.goAlong(e.Session.Stream, owner.ID)
+					}
+				})
+			}
 		case stream.StreamEnded:
 			f.registered(func() { r.release(ctx, e.Stream) })
 			if r.Hub.Stream(e.Stream) == nil {

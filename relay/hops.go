@@ -122,7 +122,8 @@ func (m *memory) of(name string) asking {
 // with ErrLoop, asks next about the others, and notes who asked for what, so
 // that Fetch knows the hops and, with Traverse, the credentials. With Traverse
 // it asks the origin whether a peer may play, too, unless the stream has its
-// publisher here; with a Registry it claims what is to be published.
+// publisher here; with a Registry it claims what is to be published, and sends
+// to other servers who is not to be served here, see Relay.Redirect.
 func (r *Relay) Guard(next auth.Authorizer) auth.Authorizer {
 	r.prepare()
 	return auth.Func(func(ctx context.Context, q *auth.Request) (*auth.Grant, error) {
@@ -137,7 +138,11 @@ func (r *Relay) Guard(next auth.Authorizer) auth.Authorizer {
 			return nil, ErrLoop
 		}
 		grant, err := auth.Check(ctx, next, q)
-		if err == nil && q.Action == auth.Publish && len(hops) == 0 {
+		first := len(hops) == 0 || q.Action == auth.Publish && !r.isCopy(hops)
+		if err == nil && first {
+			err = r.place(q)
+		}
+		if err == nil && q.Action == auth.Publish && first {
 			err = r.mayPublish(ctx, q.Stream)
 		}
 		if err != nil {
@@ -163,7 +168,7 @@ func (r *Relay) Guard(next auth.Authorizer) auth.Authorizer {
 // credentials returns what of a query goes along to an origin.
 func credentials(query, token string) string {
 	values, _ := url.ParseQuery(query)
-	for _, own := range []string{hopsKey, "vhost"} {
+	for _, own := range []string{hopsKey, movedKey, "vhost"} {
 		values.Del(own)
 	}
 	if token != "" && !values.Has("token") {

@@ -43,8 +43,10 @@ type job struct {
 	kind    Kind
 	stream  string
 	started time.Time
+	done    chan struct{} // closed in the end
 
 	mu      sync.Mutex
+	outside bool // the source is none of the cluster
 	cancel  context.CancelCauseFunc
 	session *stream.Session
 	path    []string // of a pull: the servers that the source says it went through
@@ -54,7 +56,7 @@ type job struct {
 func (r *Relay) begin(kind Kind, name string) *job {
 	r.prepare()
 	now := time.Now()
-	j := &job{relay: r, id: rand.Text(), kind: kind, stream: name, started: now}
+	j := &job{relay: r, id: rand.Text(), kind: kind, stream: name, started: now, done: make(chan struct{})}
 	j.status = Status{ID: j.id, Kind: kind, Stream: name, Since: now, Started: now}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -96,11 +98,31 @@ func (j *job) end(err error) {
 		cancel(err)
 	}
 	session.Close(err)
+	close(j.done)
 }
 
-func (j *job) attempt(url string) {
+// stop has the job end with err.
+func (j *job) stop(err error) {
+	j.mu.Lock()
+	cancel := j.cancel
+	j.mu.Unlock()
+	if cancel != nil {
+		cancel(err)
+	}
+}
+
+// fruitless reports whether nothing outside the cluster is lost when the job
+// ends.
+func (j *job) fruitless() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	return !j.outside || !j.status.Running
+}
+
+func (j *job) attempt(url string, outside bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.outside = outside
 	j.status.URL = redact(url, j.stream)
 	j.status.Attempts++
 }

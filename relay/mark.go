@@ -56,14 +56,71 @@ func parseMark(b []byte) (m mark, ok bool) {
 	return mark{time.Duration(v[0]), time.Duration(v[1]), time.UnixMicro(v[2])}, true
 }
 
+// A cut is a data message of the same name that goes before the mark of the first
+// frame of a segment, and before that of the first frame of a connection: the string
+// "onRunnelFrame", the string "segment", and eight AMF0 numbers. Receivers that do
+// not know it take it for a mark that is not valid, and so for none.
+type cut struct {
+	segment *stream.Segment
+	begins  bool // with the frame behind it
+}
+
+var cutHead = append(markHead[:len(markHead):len(markHead)], 2, 0, 7, 's', 'e', 'g', 'm', 'e', 'n', 't')
+
+const (
+	cutNumbers = 8
+	cutSize    = 3 + len(markName) + 3 + 7 + 9*cutNumbers
+	// maxCut bounds the counts in a cut: names of segments have 15 digits.
+	maxCut = 1e14
+)
+
+func appendCut(dst []byte, s *stream.Segment, begins bool) []byte {
+	number := func(b bool) int64 {
+		if b {
+			return 1
+		}
+		return 0
+	}
+	dst = append(dst, cutHead...)
+	for _, v := range [cutNumbers]int64{
+		int64(s.Number), number(begins), number(s.Discontinuity), int64(s.Discontinuities),
+		s.Time.Unix(), int64(s.Time.Nanosecond()), int64(s.Target), int64(s.Shift),
+	} {
+		dst = append(dst, 0)
+		dst = binary.BigEndian.AppendUint64(dst, math.Float64bits(float64(v)))
+	}
+	return dst
+}
+
+// parseCut reads a data message; ok is false if it is no valid cut.
+func parseCut(b []byte) (c cut, ok bool) {
+	if !bytes.HasPrefix(b, cutHead) || len(b) != cutSize {
+		return cut{}, false
+	}
+	var v [cutNumbers]int64
+	for i := range v {
+		at := b[len(cutHead)+9*i:]
+		x := math.Float64frombits(binary.BigEndian.Uint64(at[1:]))
+		if at[0] != 0 || !(x >= 0 && x <= maxCut || i == cutNumbers-1 && math.Abs(x) <= maxMarkTime) {
+			return cut{}, false
+		}
+		v[i] = int64(x)
+	}
+	return cut{begins: v[1] != 0, segment: &stream.Segment{
+		Number: uint64(v[0]), Discontinuity: v[2] != 0, Discontinuities: uint64(v[3]),
+		Time: time.Unix(v[4], min(v[5], 1e9-1)), Target: time.Duration(v[6]), Shift: time.Duration(v[7]),
+	}}, true
+}
+
 func isMark(b []byte) bool { return bytes.HasPrefix(b, markHead) }
 
-// A marked sink takes the marks out of what a flv.Demuxer reads and applies
-// them to the frames behind them.
+// A marked sink takes the marks and cuts out of what a flv.Demuxer reads and
+// applies them to the frames behind them.
 type marked struct {
 	flv.Sink
 
 	next  *mark
+	cut   cut
 	ready bool // there is a data message that is no mark
 	all   []*stream.Track
 	told  []*stream.Track // what the Sink knows of before ready
@@ -94,6 +151,10 @@ func (s *marked) SetTracks(tracks ...*stream.Track) error {
 func (s *marked) Write(f *stream.Frame) error {
 	if f.Track.Codec == stream.AMF0 {
 		if isMark(f.Data) {
+			if c, ok := parseCut(f.Data); ok {
+				s.cut = c
+				return nil
+			}
 			s.next = nil
 			if m, ok := parseMark(f.Data); ok {
 				s.next = &m
@@ -115,5 +176,7 @@ func (s *marked) Write(f *stream.Frame) error {
 		}
 		f.Time = m.captured
 	}
+	f.Segment, f.Cut = s.cut.segment, s.cut.begins
+	s.cut.begins = false
 	return s.Sink.Write(f)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"reflect"
 	"sync"
 	"time"
 )
@@ -52,7 +53,7 @@ func (m *MemoryRegistry) Announce(_ context.Context, s Server) error {
 		x.expiry = time.AfterFunc(m.TTL(), func() { m.expire(s.ID, x) })
 	}
 	x.expiry.Reset(m.TTL())
-	if x.server != s {
+	if !reflect.DeepEqual(x.server, s) {
 		x.server = s
 		m.tell(Change{Server: &s})
 	}
@@ -130,7 +131,6 @@ func (m *MemoryRegistry) tell(c Change) {
 		select {
 		case w.changes <- c:
 		default:
-
 			m.drop(w)
 		}
 	}

@@ -24,6 +24,12 @@ func TestExpand(t *testing.T) {
 		{"https://host", "live/a cam", "https://host/live/a%20cam.flv"},
 		{"http://host/{stream}.flv?s={stream}", "live/a+b", "http://host/live/a+b.flv?s=live%2Fa%2Bb"},
 		{"runnels://host", "live/ä", "runnels://host/live/%C3%A4"},
+		{"hlss://host", "live/a cam", "hlss://host/live/a%20cam.m3u8"},
+		{"hls://host/x.m3u8", "live/cam", "hls://host/x.m3u8"},
+		{"wheps://host?token=t", "live/cam", "wheps://host/whep/live/cam?token=t"},
+		{"whip://host/{name}", "live/cam", "whip://host/cam"},
+		{"srt://host:1", "live/cam", "srt://host:1/live/cam"},
+		{"srt://host:1?streamid={name}", "live/cam", "srt://host:1/?streamid=cam"},
 		{"nonsense", "live/cam", "nonsense"},
 	} {
 		require.Equal(t, tt.want, expand(tt.template, tt.key), tt.template)

@@ -58,7 +58,7 @@ func (p *pull) run(ctx context.Context, j *job) (err error) {
 			log.Warn("relay: no source", "err", err)
 		}
 		switch hold := or(p.relay.Hold, defaultHold); {
-		case p.pub == nil && !p.forever:
+		case p.pub == nil && !p.forever && !p.orphaned():
 			return err
 		case p.pub != nil && time.Since(p.last) > hold:
 			if !p.forever {
@@ -70,6 +70,16 @@ func (p *pull) run(ctx context.Context, j *job) (err error) {
 			return err
 		}
 	}
+}
+
+// orphaned reports whether there are readers here of what another server is to
+// have, as soon as its publisher is there.
+func (p *pull) orphaned() bool {
+	if p.relay.Registry == nil {
+		return false
+	}
+	s := p.hub.Stream(p.job.stream)
+	return s != nil && !s.Publishing()
 }
 
 // release takes the stream out of the hub.
@@ -108,7 +118,7 @@ func (p *pull) connect(ctx context.Context, t target) (media bool, err error) {
 	if url, err = r.signed(ctx, p.job.stream, url); err != nil {
 		return false, fmt.Errorf("relay: signing the URL: %w", err)
 	}
-	p.job.attempt(t.url)
+	p.job.attempt(t.url, t.server != "")
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	w := &Writer{pull: p, ctx: ctx}

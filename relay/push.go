@@ -81,7 +81,7 @@ func (p *push) connect(ctx context.Context, j *job, t target, sub *stream.Subscr
 		return fmt.Errorf("relay: signing the URL: %w", err)
 	}
 	path := r.pathOf(j.stream)
-	j.attempt(t.url)
+	j.attempt(t.url, t.server != "")
 	o := &Options{Hops: r.hopQuery(path), Sent: func(n int) {
 		j.session.AddOut(n)
 		j.running(true, nil)

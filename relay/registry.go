@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net/netip"
 	"time"
 
 	"github.com/runnel-media/runnel/stream"
@@ -32,8 +33,9 @@ type Registry interface {
 
 	// Claim makes the server the one that has the stream. Of several at once
 	// exactly one wins; the others get ErrClaimed for as long as the server
-	// that has it is known. A claim that is the server's already holds on. The
-	// error is ErrUnknown for a server that is not announced.
+	// that has it is known, or until the registry can tell that it is not
+	// there. A claim that is the server's already holds on. The error is
+	// ErrUnknown for a server that is not announced.
 	Claim(ctx context.Context, server, stream string) error
 	// Release gives a claim back, if it is the server's.
 	Release(ctx context.Context, server, stream string) error
@@ -50,6 +52,13 @@ type Server struct {
 	URL      string  `json:"url"`                // where others fetch from, as in Relay.Origins
 	Load     float64 `json:"load"`               // 0 is idle, 1 is full
 	Draining bool    `json:"draining,omitempty"` // takes nothing new
+	Edge     bool    `json:"edge,omitempty"`     // is for players: publishers are sent to others
+
+	// Public is where clients reach it, by URL scheme: "https" has
+	// "https://edge1.example", without a path. Clients are sent nowhere else.
+	Public map[string]string `json:"public,omitempty"`
+	// TURN is where its TURN server is, in the address families that it has.
+	TURN []netip.AddrPort `json:"turn,omitempty"`
 }
 
 // A Change is one fact about a cluster: about a server, or about a stream.

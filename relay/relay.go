@@ -25,6 +25,12 @@
 //
 // A relay tells the server that it asks which servers the question went
 // through, itself included, and Guard refuses what has been here before.
+//
+// # Clusters
+//
+// Servers that share a Registry know of each other's streams and loads. Any of
+// them serves any stream, by fetching it from the one that has its publisher;
+// Relay.Redirect sends clients there instead, and Relay.Drain empties a server.
 package relay
 
 import (
@@ -37,7 +43,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/runnel-media/runnel/auth"
@@ -82,8 +90,21 @@ type Relay struct {
 	// "runnels://host" in general.
 	Advertise string
 	// Load says how busy this server is, see Server. It may be called at any
-	// time and must not block. nil: idle.
+	// time, for each client that comes, and must not block. nil: idle.
 	Load func() (load float64, draining bool)
+	// Public and TURN are what Server has of this one. Clients of a protocol that
+	// it does not have there are not sent here.
+	Public map[string]string
+	TURN   []netip.AddrPort
+	// Edge leaves publishers to other servers, and takes players before servers
+	// that are no edges.
+	Edge bool
+	// Redirect sends clients over RTMP, HTTP and WebRTC (WHIP, WHEP) to the server
+	// of the cluster that is best for what they want: the one that has the stream,
+	// one that has room, the same for a stream as long as that holds. Otherwise
+	// all are served here, but for those that come while this server is full
+	// (Load of 1) or drains.
+	Redirect bool
 
 	// Traverse passes the credentials of the peer on whose behalf a stream is
 	// fetched from an origin, or sent there, in the query. Guard asks the
@@ -121,12 +142,16 @@ type Relay struct {
 	builtin    map[string]Transport
 	httpClient *http.Client
 
-	origins health
-	asked   memory
-	cluster directory
+	origins  health
+	asked    memory
+	cluster  directory
+	draining atomic.Bool
+	changed  chan struct{} // has room for one: what is announced is not up to date
 
-	mu   sync.Mutex
-	jobs map[*job]struct{}
+	mu       sync.Mutex
+	jobs     map[*job]struct{}
+	handed   map[string]struct{}  // streams that were given up for another server to have
+	promises map[string]time.Time // when a publisher was let in, by stream
 }
 
 const (
@@ -141,6 +166,7 @@ const (
 func (r *Relay) prepare() {
 	r.once.Do(func() {
 		r.id = cmp.Or(r.ID, rand.Text())
+		r.changed = make(chan struct{}, 1)
 		transport := &http.Transport{
 			DialContext:         r.dialer(),
 			TLSClientConfig:     r.TLS.Clone(),

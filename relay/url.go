@@ -12,19 +12,23 @@ func expand(template, key string) string {
 	if !ok {
 		return template
 	}
-	escape := func(s string) string { return s } // RTMP's names are not escaped
-	suffix := ""
-	switch strings.ToLower(scheme) {
+	escape := func(s string) string { return (&url.URL{Path: s}).EscapedPath() }
+	prefix, suffix := "", ""
+	switch scheme := strings.ToLower(scheme); scheme {
 	case "http", "https":
 		suffix = ".flv"
-		fallthrough
+	case "hls", "hlss":
+		suffix = ".m3u8"
+	case "whep", "wheps", "whip", "whips":
+		prefix = scheme[:4] + "/"
 	case "runnel", "runnels":
-		escape = func(s string) string { return (&url.URL{Path: s}).EscapedPath() }
+	default:
+		escape = func(s string) string { return s } // RTMP's names are not escaped
 	}
 	base, query, _ := strings.Cut(rest, "?")
 	host, path, _ := strings.Cut(base, "/")
 	if path == "" && !strings.Contains(rest, "{") {
-		path = escape(key) + suffix
+		path = prefix + escape(key) + suffix
 	}
 	app, name := "", key
 	if i := strings.LastIndexByte(key, '/'); i >= 0 {
@@ -66,7 +70,7 @@ func redact(to, key string) string {
 	if !deep {
 		dir, last = "", path
 	}
-	if strings.TrimSuffix(last, ".flv") != name {
+	if strings.TrimSuffix(strings.TrimSuffix(last, ".flv"), ".m3u8") != name {
 		last = "…"
 	}
 	if dir != "" {

@@ -31,6 +31,8 @@ type line struct {
 	shift  time.Duration
 	newest time.Duration
 	last   map[uint8]time.Duration // DTS by track ID
+
+	given, moved *stream.Segment // the newest, as it came and with shift
 }
 
 // KeepTime has timestamps go into the hub as they are instead of being repaired
@@ -136,12 +138,20 @@ func (w *Writer) place(f *stream.Frame) bool {
 	}
 	f.DTS += l.shift
 	f.PTS += l.shift
+	if f.Segment != nil && l.shift != 0 {
+		if f.Segment != l.given {
+			moved := *f.Segment
+			moved.Shift += l.shift
+			l.given, l.moved = f.Segment, &moved
+		}
+		f.Segment = l.moved
+	}
 	if last, ok := l.last[f.Track.ID]; ok && f.DTS <= last {
 		w.overlaps = true
 		return false
 	}
-	if len(l.last) > 0 && !w.media && !w.overlaps && f.DTS > l.newest+time.Second {
-		f.Discontinuity = true // more was lost than the source still had
+	if len(l.last) > 0 && !w.media && !w.overlaps && f.DTS > l.newest+time.Second && f.Segment == nil {
+		f.Discontinuity = true // more was lost than the source still had; where it cuts, the numbers tell
 	}
 	l.last[f.Track.ID] = f.DTS
 	l.newest = max(l.newest, f.DTS)
