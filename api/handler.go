@@ -17,7 +17,7 @@ import (
 type Handler struct {
 	Media   http.Handler // /api/v2/: a *mediaapi.Handler
 	Record  http.Handler // /api/v2/recordings, recorders and clips: a *recordapi.Handler
-	Relay   http.Handler // /api/v2/relays: a *relayapi.Handler
+	Relay   http.Handler // /api/v2/relays, /api/v2/cluster: a *relayapi.Handler
 	TURN    http.Handler // /api/v2/turn/, which is cut off: a *turnapi.Handler
 	SRS     http.Handler // /api/v1/: a *srsapi.Handler
 	Metrics http.Handler // /metrics; put an access.Gate before it
@@ -97,7 +97,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		next = &h.docs
 	case under(path, "/api/v2/recordings"), under(path, "/api/v2/recorders"), path == "/api/v2/clips":
 		next = h.Record
-	case path == "/api/v2/relays":
+	case path == "/api/v2/relays", under(path, "/api/v2/cluster"):
 		next = h.Relay
 	case strings.HasPrefix(path, "/api/v2/"):
 		next = h.Media

@@ -15,7 +15,7 @@ import (
 //go:embed openapi.json
 var openAPI []byte
 
-// A Handler serves the relays below /api/v2/. Its fields must not change once
+// A Handler serves the relays and the cluster below /api/v2/. Its fields must not change once
 // it serves; ServeHTTP may be called from many goroutines at once.
 type Handler struct {
 	Gate  *access.Gate // nil: only this machine is let in
@@ -26,7 +26,11 @@ type Handler struct {
 }
 
 func (h *Handler) routes() []rest.Route {
-	return []rest.Route{{Method: "GET", Path: "/api/v2/relays", Need: access.Viewer, Serve: h.list}}
+	return []rest.Route{
+		{Method: "GET", Path: "/api/v2/relays", Need: access.Viewer, Serve: h.list},
+		{Method: "GET", Path: "/api/v2/cluster", Need: access.Viewer, Serve: h.servers},
+		{Method: "GET", Path: "/api/v2/cluster/streams", Need: access.Viewer, Serve: h.claims},
+	}
 }
 
 // OpenAPI returns the document of what a Handler serves, for package api.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -20,19 +21,9 @@ import (
 
 func TestDocument(t *testing.T) { resttest.Parse(t, openAPI).Routes(t, (&Handler{}).routes()) }
 
-// ask makes a request of this machine, and holds the answer against the document.
-func ask(t *testing.T, h http.Handler, query string, status int) (list relayList) {
+func ask(t *testing.T, h http.Handler, query string, status int) relayList {
 	t.Helper()
-	r := httptest.NewRequest(http.MethodGet, "http://127.0.0.1/api/v2/relays"+query, nil)
-	r.RemoteAddr = "127.0.0.1:5000"
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r)
-	require.Equal(t, status, w.Code, w.Body.String())
-	resttest.Parse(t, openAPI).Answer(t, http.MethodGet, "/api/v2/relays", status, w.Header().Get("Content-Type"), w.Body.Bytes())
-	if status == http.StatusOK {
-		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &list))
-	}
-	return list
+	return get[relayList](t, h, "/api/v2/relays", query, status)
 }
 
 func TestRelays(t *testing.T) {
@@ -71,6 +62,63 @@ func TestRelays(t *testing.T) {
 		require.ErrorIs(t, <-done, context.Canceled)
 	}
 	require.Empty(t, ask(t, h, "", http.StatusOK).Relays)
+}
+
+// get makes a request of this machine, and holds the answer against the document.
+func get[T any](t *testing.T, h http.Handler, path, query string, status int) (answer T) {
+	t.Helper()
+	r := httptest.NewRequest(http.MethodGet, "http://127.0.0.1"+path+query, nil)
+	r.RemoteAddr = "127.0.0.1:5000"
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	require.Equal(t, status, w.Code, w.Body.String())
+	resttest.Parse(t, openAPI).Answer(t, http.MethodGet, path, status, w.Header().Get("Content-Type"), w.Body.Bytes())
+	if status == http.StatusOK {
+		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &answer))
+	}
+	return answer
+}
+
+func TestCluster(t *testing.T) {
+	const servers, streams = "/api/v2/cluster", "/api/v2/cluster/streams"
+	log := slog.New(slog.DiscardHandler)
+	gate := &access.Gate{Log: log}
+	get[serverList](t, &Handler{Gate: gate}, servers, "", http.StatusNotFound)
+	registry := &relay.MemoryRegistry{}
+	r := &relay.Relay{
+		Hub: &stream.Hub{Log: log}, Log: log, ID: "b", Registry: registry, Advertise: "runnel://b?token=secret",
+		Public: map[string]string{"https": "https://b.example"}, TURN: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:3478")},
+		Load: func() (float64, bool) { return 0.25, false },
+	}
+	defer r.Hub.Close()
+	require.NoError(t, registry.Announce(t.Context(), relay.Server{ID: "a", URL: "runnel://a", Draining: true, Edge: true}))
+	for _, name := range []string{"live/2", "live/1", "live/3"} {
+		require.NoError(t, registry.Claim(t.Context(), "a", name))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	h := &Handler{Gate: gate, Relay: r}
+	require.Eventually(t, func() bool {
+		m := r.Members()
+		return len(m) == 2 && m[0].Streams == 3
+	}, 30*time.Second, 10*time.Millisecond)
+	require.Equal(t, serverList{Total: 2, Servers: []server{
+		{ID: "a", URL: "runnel://a", Draining: true, Edge: true, Streams: 3},
+		{ID: "b", URL: "runnel://b", Load: 0.25, Self: true, Public: r.Public, TURN: r.TURN},
+	}}, get[serverList](t, h, servers, "", http.StatusOK))
+	first := get[serverList](t, h, servers, "?limit=1", http.StatusOK)
+	require.Equal(t, "a", first.Next)
+	require.Equal(t, "b", get[serverList](t, h, servers, "?limit=1&after=a", http.StatusOK).Servers[0].ID)
+
+	list := get[claimList](t, h, streams, "?server=a&limit=2", http.StatusOK)
+	require.Equal(t, claimList{Total: 3, Next: "live/2", Streams: []claim{{"live/1", "a"}, {"live/2", "a"}}}, list)
+	require.Equal(t, []claim{{"live/3", "a"}}, get[claimList](t, h, streams, "?server=a&after=live/2", http.StatusOK).Streams)
+	require.Empty(t, get[claimList](t, h, streams, "?server=nobody", http.StatusOK).Streams)
+	get[claimList](t, h, streams, "", http.StatusBadRequest)
+	get[claimList](t, &Handler{Gate: gate, Relay: &relay.Relay{}}, streams, "?server=a", http.StatusNotFound)
+	cancel()
+	require.NoError(t, <-done)
 }
 
 func Example() {

@@ -1,6 +1,7 @@
 // The console: logs in, and shows one of its parts, as the address says.
 
 import { CallError, call, identify, me, presume, token, whenRefused } from "./api.js";
+import { cluster } from "./cluster.js";
 import { complain, make, put, tell } from "./dom.js";
 import { events } from "./events.js";
 import { overview } from "./overview.js";
@@ -11,7 +12,7 @@ import { watch } from "./watch.js";
 
 const $ = (id) => document.getElementById(id);
 const tick = 2000; // milliseconds
-const parts = { media: false, turn: false, recordings: false };
+const parts = { media: false, turn: false, recordings: false, cluster: false };
 
 let views = {}; // by the first part of the address
 let links = []; // of the navigation
@@ -62,7 +63,7 @@ async function whoAmI() {
 
 async function probe() {
   const has = (path) => call("GET", path).then(() => true, () => false);
-  [parts.turn, parts.recordings] = await Promise.all([has("turn/stats"), has("recordings?limit=1")]);
+  [parts.turn, parts.recordings, parts.cluster] = await Promise.all([has("turn/stats"), has("recordings?limit=1"), has("cluster?limit=1")]);
 }
 
 function open(first) {
@@ -71,9 +72,10 @@ function open(first) {
     ...(parts.media && { overview: overview(), streams: streams(), stream: oneStream(parts), watch: watch(), sessions: sessions() }),
     ...(parts.turn && { turn: allocations() }),
     ...(parts.recordings && { recordings: recordings() }),
+    ...(parts.cluster && { cluster: cluster() }),
     ...(parts.media && { events: events() }),
   };
-  const names = { overview: "Overview", streams: "Streams", sessions: "Sessions", turn: "TURN", recordings: "Recordings", events: "Events" };
+  const names = { overview: "Overview", streams: "Streams", sessions: "Sessions", turn: "TURN", recordings: "Recordings", cluster: "Cluster", events: "Events" };
   links = Object.entries(names)
     .filter(([k]) => views[k])
     .map(([k, text]) => ({ key: k, a: make("a", { href: `#/${k}` }, text) }));
