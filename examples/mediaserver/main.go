@@ -69,6 +69,8 @@ type options struct {
 	srt                      srtOptions
 	webrtc                   webrtcOptions
 	relay                    relayOptions
+	cluster                  clusterOptions
+	placement                placementOptions
 }
 
 func (o *options) flags() *flag.FlagSet {
@@ -87,6 +89,16 @@ func (o *options) flags() *flag.FlagSet {
 	fs.DurationVar(&o.hls.Window, "hls-window", 30*time.Second, "how far back HLS players can seek")
 	fs.StringVar(&o.hlsDir, "hls-dir", "", "directory to store HLS in, for good, for any file server; empty: in memory only")
 	fs.DurationVar(&o.hls.Keep, "hls-keep", 0, "how long HLS is kept in -hls-dir after its stream has ended; 0: for good")
+	fs.Func("hls-audio", "codec of the sound in HLS and DASH: empty for the one that is published, or aac, for Safari and old players of what comes by WebRTC", func(v string) error {
+		if v == "" {
+			o.hls.Audio = 0
+			return nil
+		}
+		if err := o.hls.Audio.UnmarshalText([]byte(v)); err != nil || o.hls.Audio != stream.AAC && o.hls.Audio != stream.Opus {
+			return errors.New("must be aac or opus")
+		}
+		return nil
+	})
 	fs.Func("hls-key", "encryption of HLS segments: empty for none, or aes-128, with a new key every ten segments", func(v string) error {
 		if v != "" && v != "aes-128" {
 			return errors.New("the only encryption is aes-128")
@@ -103,6 +115,8 @@ func (o *options) flags() *flag.FlagSet {
 	o.srt.flags(fs)
 	o.webrtc.flags(fs)
 	o.relay.flags(fs)
+	o.cluster.flags(fs)
+	o.placement.flags(fs)
 	fs.TextVar(&o.logLevel, "log-level", &slog.LevelVar{}, "debug, info, warn or error")
 	return fs
 }
@@ -121,6 +135,12 @@ func parse(args []string) (*options, error) {
 	if err := o.certificates.check(o.https); err != nil {
 		return nil, err
 	}
+	if err := o.cluster.check(&o); err != nil {
+		return nil, err
+	}
+	if err := o.placement.check(o.cluster.on()); err != nil {
+		return nil, err
+	}
 	return &o, nil
 }
 
@@ -134,12 +154,18 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: &o.logLevel}))
-	hub := &stream.Hub{Log: log, Cache: stream.Cache{Off: !o.gopCache}, Grace: grace}
+	hub := &stream.Hub{Log: log, Cache: stream.Cache{Off: !o.gopCache}, Grace: grace, Segment: o.hls.Segment}
 	defer hub.Close()
 	relaying, err := o.relay.open(hub, o, log)
 	if err != nil {
 		return err
 	}
+	leave, err := o.cluster.open(relaying.Relay, hub, o, log)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	o.placement.apply(relaying.Relay)
 	if err := o.auth.open(ctx, log); err != nil {
 		return err
 	}
@@ -154,7 +180,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	in := &ingest.Server{Hub: hub, Auth: authorizer, Log: log, Limits: &o.auth.limits}
 	o.srt.configure(in)
 	out := &deliver.Server{Hub: hub, Auth: authorizer, Log: log, Limits: &o.auth.limits, WriteInterval: o.writeInterval, Wait: time.Second, HLS: o.hls}
-	if len(o.relay.origins) > 0 {
+	if hub.Source != nil {
 		out.Wait = fetchWait
 	}
 	if o.hlsDir != "" {
@@ -214,7 +240,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if err := s.listen("pprof", o.pprof, nil, servePprof); err != nil {
 		return err
 	}
-	if o.demo && len(o.relay.origins) == 0 { // an edge has its origin's
+	if o.demo && hub.Source == nil { // an edge has its origin's, and a cluster would have one too many
 		go demo(ctx, hub, log)
 	}
 	o.greet(stdout)
@@ -225,6 +251,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	case <-ctx.Done():
 	}
 	log.Info("draining")
+	o.placement.empty(relaying.Relay, log)
 	drain, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	in.Shutdown(drain)
@@ -296,7 +323,7 @@ func demo(ctx context.Context, hub *stream.Hub, log *slog.Logger) {
 func (o *options) greet(w io.Writer) {
 	if o.http != "" {
 		fmt.Fprintf(w, "Watch    http://%s/\n", local(o.http))
-		if o.demo {
+		if o.demo && !o.cluster.on() {
 			fmt.Fprintf(w, "         http://%s/live/demo.flv   (ffplay, VLC)\n", local(o.http))
 			fmt.Fprintf(w, "         http://%s/live/demo.m3u8  (Safari, hls.js)\n", local(o.http))
 		}

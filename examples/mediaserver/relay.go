@@ -59,6 +59,7 @@ func (o *relayOptions) open(hub *stream.Hub, at *options, log *slog.Logger) (*re
 		}
 		r.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	}
+	r.Transports = transports(r.TLS, log)
 	o.relaying = &relaying{Relay: r}
 	return o.relaying, nil
 }
@@ -69,7 +70,7 @@ func (r *relaying) start(ctx context.Context, inner auth.Authorizer, calls asker
 	if calls != nil {
 		r.Ask = calls.Forward
 	}
-	ctx, r.cancel = context.WithCancel(ctx)
+	ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx)) // until stop: a server that drains goes on
 	r.done = make(chan struct{})
 	go func() {
 		defer close(r.done)

@@ -22,14 +22,14 @@ const turnLife = 24 * time.Hour
 // startTURN runs a TURN server for WebRTC's peers whose networks let nothing else
 // out. It relays to this server's own media port only, and to who got credentials
 // with the answer to an offer.
-func (o *webrtcOptions) startTURN(s *servers, log *slog.Logger) (ice func(*http.Request) []string, stop func(), err error) {
+func (o *webrtcOptions) startTURN(s *servers, media uint16, log *slog.Logger) (ice func(*http.Request) []string, stop func(), err error) {
 	pc, err := net.ListenPacket("udp", o.turn)
 	if err != nil {
 		return nil, nil, fmt.Errorf("TURN: %w", err)
 	}
 	secret := rand.Text()
 	t := &turn.Server{Realm: "runnel", Auth: &turnauth.Secrets{List: turnauth.Static(secret)}, Log: log}
-	peers, err := o.peers()
+	peers, err := o.peers(media)
 	if err != nil {
 		return nil, nil, errors.Join(err, pc.Close())
 	}
@@ -61,9 +61,10 @@ func (o *webrtcOptions) host(r *http.Request) string {
 	return r.Host
 }
 
-// peers allows the addresses at which WebRTC's media port is, and no others.
-func (o *webrtcOptions) peers() (p turn.PeerPolicy, err error) {
-	p.OnlyAllowed = true
+// peers allows the addresses at which WebRTC's media port is, with that port, and no
+// others.
+func (o *webrtcOptions) peers(media uint16) (p turn.PeerPolicy, err error) {
+	p.OnlyAllowed, p.Ports = true, []uint16{media}
 	addrs := o.public
 	if len(addrs) == 0 {
 		if addrs, err = machine(o.addr); err != nil {

@@ -92,6 +92,11 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if err := s.control(); err != nil {
 		return err
 	}
+	leave, err := o.cluster.join(s)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	fmt.Fprintln(stdout, "Listening on", s.listening)
 	return s.wait(ctx)
 }

@@ -49,6 +49,7 @@ type options struct {
 	rfc5766          bool
 	mobility         bool
 	alternates       config.List
+	cluster          clusterOptions
 	noUDPRelay       bool
 	noTCPRelay       bool
 	userQuota, quota int
@@ -101,6 +102,7 @@ func (o *options) flags() *flag.FlagSet {
 	fs.BoolVar(&o.rfc5766, "rfc5766-channels", false, "take channel numbers up to 0x7FFF, as old clients use")
 	fs.BoolVar(&o.mobility, "mobility", false, "let clients move to a new address (RFC 8016)")
 	fs.Var(&o.alternates, "alternate-server", "send clients to this address instead (300), as ADDRESS[:PORT][,weight=N]; repeatable")
+	o.cluster.flags(fs)
 	fs.BoolVar(&o.noUDPRelay, "no-udp-relay", false, "refuse allocations for UDP")
 	fs.BoolVar(&o.noTCPRelay, "no-tcp-relay", false, "refuse allocations for TCP (RFC 6062)")
 	fs.IntVar(&o.userQuota, "user-quota", 0, "allocations of a user at a time; 0: no bound")
@@ -196,6 +198,9 @@ func (o *options) check() error {
 		}
 	}
 	if _, err := o.admins(); err != nil {
+		return err
+	}
+	if err := o.cluster.check(o); err != nil {
 		return err
 	}
 	_, err := o.relays()
