@@ -33,6 +33,14 @@ type server struct {
 
 func startServer(t *testing.T) *server {
 	t.Helper()
+	pc, err := net.ListenPacket("udp4", "0.0.0.0:0")
+	require.NoError(t, err)
+	return startServerAt(t, pc)
+}
+
+// startServerAt is startServer with the media at pc.
+func startServerAt(t *testing.T, pc net.PacketConn) *server {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	hub := &stream.Hub{Log: log, Grace: 2 * time.Second}
 	s := &server{
@@ -40,8 +48,6 @@ func startServer(t *testing.T) *server {
 		in:  &ingest.Server{Hub: hub, Auth: auth.AllowAll, Log: log},
 		out: &deliver.Server{Hub: hub, Auth: auth.AllowAll, Log: log, Wait: live},
 	}
-	pc, err := net.ListenPacket("udp4", "0.0.0.0:0")
-	require.NoError(t, err)
 	go func() { _ = s.transport.ServePacket(pc) }() // ends with Close
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -93,6 +99,7 @@ const publish = async (url, prefer) => {
 	setInterval(() => {
 		paint.fillStyle = "hsl(" + n++ * 7 % 360 + ",80%,50%)";
 		paint.fillRect(0, 0, 320, 180);
+		paintClock(paint);
 	}, 40);
 	const sound = new AudioContext(), tone = sound.createOscillator(), to = sound.createMediaStreamDestination();
 	tone.frequency.value = 440;
@@ -105,7 +112,17 @@ const publish = async (url, prefer) => {
 	video.setCodecPreferences([...all.filter(c => c.mimeType.toLowerCase() === "video/" + prefer), ...all.filter(c => c.mimeType === "video/rtx")]);
 	resource = await exchange(sender, url);
 };
-let energy = 0, frequency = 0;
+// camera publishes the browser's fake camera and microphone, which beeps each second.
+const camera = async (url, prefer) => {
+	const media = await navigator.mediaDevices.getUserMedia({video: {width: 320, height: 240, frameRate: 20}, audio: true});
+	sender = new RTCPeerConnection();
+	const video = sender.addTransceiver(media.getVideoTracks()[0], {direction: "sendonly"});
+	sender.addTransceiver(media.getAudioTracks()[0], {direction: "sendonly"});
+	const all = RTCRtpSender.getCapabilities("video").codecs;
+	video.setCodecPreferences([...all.filter(c => c.mimeType.toLowerCase() === "video/" + prefer), ...all.filter(c => c.mimeType === "video/rtx")]);
+	resource = await exchange(sender, url);
+};
+let energy = 0, loudest = -200, frequency = 0, tone = 0; // the tone is that of the loudest moment
 const play = async url => {
 	listen();
 	resource = await exchange(receiver, url);
@@ -143,14 +160,48 @@ const listen = () => {
 				const top = bins.indexOf(Math.max(...bins));
 				energy = bins[top];
 				frequency = top * sound.sampleRate / look.fftSize;
+				if (energy > loudest) [loudest, tone] = [energy, frequency];
 			}, 100);
 		}
 	};
 };
+// The time is painted in 12 bits of 4 ms, as Gray code, so that what is read while it
+// changes is wrong by one at most.
+const clock = () => Math.floor((performance.timeOrigin + performance.now()) / 4) % 4096;
+const paintClock = paint => {
+	const n = clock(), gray = n ^ n >> 1;
+	for (let i = 0; i < 12; i++) {
+		paint.fillStyle = gray >> i & 1 ? "white" : "black";
+		paint.fillRect(26 * i, 0, 26, 40);
+	}
+};
+// watch reads it from the pictures that are shown, and notes how late they are, in ms.
+const late = [];
+const watch = () => {
+	const video = document.querySelector("#v"), copy = document.createElement("canvas");
+	copy.width = 320;
+	copy.height = 180;
+	const paint = copy.getContext("2d", {willReadFrequently: true});
+	const look = () => {
+		const now = clock();
+		paint.drawImage(video, 0, 0, 320, 180);
+		let n = 0;
+		for (let i = 11, bit = 0; i >= 0; i--) {
+			bit ^= paint.getImageData(26 * i + 13, 20, 1, 1).data[1] > 127 ? 1 : 0;
+			n |= bit << i;
+		}
+		late.push(4 * ((now - n) & 4095));
+		video.requestVideoFrameCallback(look);
+	};
+	video.requestVideoFrameCallback(look);
+	return true;
+};
 const stats = async pc => {
-	const out = {State: pc.connectionState, Energy: energy, Frequency: frequency};
+	const out = {State: pc.connectionState, Energy: energy, Loudest: loudest, Tone: tone, Frequency: frequency};
 	const all = await pc.getStats();
+	let shown = 0, heard = 0;
 	for (const s of all.values()) {
+		if (s.type === "inbound-rtp") s.kind === "video" ? shown = s.estimatedPlayoutTimestamp || 0 : heard = s.estimatedPlayoutTimestamp || 0;
 		if (s.type === "inbound-rtp" && s.kind === "video") {
 			out.Frames = s.framesDecoded; out.Width = s.frameWidth; out.Lost = s.packetsLost; out.Nacks = s.nackCount; out.PLIs = s.pliCount;
 			out.Freezes = s.freezeCount; out.Codec = s.codecId ? all.get(s.codecId).mimeType : "";
@@ -164,6 +215,7 @@ const stats = async pc => {
 		}
 		if (s.type === "transport") { out.Profile = s.srtpCipher; out.DTLS = s.dtlsState; }
 	}
+	if (shown && heard) { out.Together = true; out.Apart = shown - heard; }
 	return out;
 };
 </script>`
@@ -174,6 +226,8 @@ type Stats struct {
 	Route, Relay, Protocol             string
 	Frames, Width, Lost, Nacks, PLIs   float64
 	Freezes, AudioPackets, AudioEnergy float64
-	Energy, Frequency                  float64
+	Energy, Loudest, Frequency, Tone   float64 // dB now and at most, and the Hz of both
 	Sent, Keys, RemoteLost, RTT        float64
+	Together                           bool    // Apart is known
+	Apart                              float64 // ms by which the picture that is shown is later than the sound that is heard, by the sender's clock
 }

@@ -1,11 +1,16 @@
 package main
 
 import (
+	"encoding/json"
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strings"
+	"sync/atomic"
 	"time"
 
+	"github.com/pion/rtcp"
 	"github.com/pion/webrtc/v4"
 	"github.com/pion/webrtc/v4/pkg/media"
 )
@@ -19,17 +24,28 @@ var (
 	mimes = map[string]string{"h264": webrtc.MimeTypeH264, "h265": webrtc.MimeTypeH265, "vp8": webrtc.MimeTypeVP8}
 )
 
-const fps = 30
-
 // publish sends a made-up video, with a key frame every two seconds, whose
-// pictures mean nothing, and packets of sound.
+// pictures mean nothing, or that of a file again and again, and packets of sound. At the
+// end it says what it was asked for.
 func publish(args []string) error {
 	fs := flag.NewFlagSet("publish", flag.ExitOnError)
 	url := fs.String("url", "", "WHIP endpoint")
-	codec := fs.String("codec", "h264", "h264 or vp8")
+	codec := fs.String("codec", "h264", "h264, h265 or vp8")
+	file := fs.String("file", "", "H.264 or H.265 as a stream of bytes with start codes; none: made up")
+	rate := fs.Int("fps", 30, "pictures a second")
 	bitrate := fs.Int("bitrate", 1_100_000, "bits a second")
 	lasts := fs.Duration("for", time.Hour, "how long")
 	fs.Parse(args)
+	var pictures [][]byte
+	if *file != "" {
+		b, err := os.ReadFile(*file)
+		if err != nil {
+			return err
+		}
+		if pictures = accessUnits(b, *codec == "h265"); len(pictures) == 0 {
+			return fmt.Errorf("%s has no pictures", *file)
+		}
+	}
 	api, err := newAPI("")
 	if err != nil {
 		return err
@@ -55,18 +71,33 @@ func publish(args []string) error {
 	if err != nil {
 		return err
 	}
+	var plis, nacks atomic.Uint64
 	for _, t := range []webrtc.TrackLocal{video, audio} {
 		s, err := pc.AddTrack(t)
 		if err != nil {
 			return err
 		}
 		go func() { // its interceptors work on what is read
-			for b := make([]byte, 1500); ; {
-				if _, _, err := s.Read(b); err != nil {
+			for {
+				packets, _, err := s.ReadRTCP()
+				if err != nil {
 					return
+				}
+				for _, p := range packets {
+					switch p := p.(type) {
+					case *rtcp.PictureLossIndication:
+						plis.Add(1)
+					case *rtcp.TransportLayerNack:
+						for _, pair := range p.Nacks {
+							nacks.Add(uint64(len(pair.PacketList())))
+						}
+					}
 				}
 			}
 		}()
+	}
+	if err := only(pc, mime); err != nil {
+		return err
 	}
 	up := connected(pc)
 	if err := exchange(pc, *url); err != nil {
@@ -77,30 +108,68 @@ func publish(args []string) error {
 	}
 	fmt.Println("publishing")
 	r := rand.New(rand.NewPCG(1, 2))
-	mean := *bitrate / 8 / fps
+	fps := time.Duration(*rate)
+	mean := *bitrate / 8 / *rate
 	tick := time.NewTicker(time.Second / fps)
 	defer tick.Stop()
 	until := time.Now().Add(*lasts)
-	for n := 0; time.Now().Before(until); n++ {
+	sounds, n := time.Duration(0), 0
+	for ; time.Now().Before(until); n++ {
 		<-tick.C
-		key := n%(2*fps) == 0
+		key := n%(2**rate) == 0
 		size := mean * 9 / 10
 		if key {
 			size = mean * 7
 		}
-		if err := video.WriteSample(media.Sample{Data: picture(*codec, r, size, key), Duration: time.Second / fps}); err != nil {
+		var data []byte
+		if pictures != nil {
+			data = pictures[n%len(pictures)]
+		} else {
+			data = picture(*codec, r, size, key)
+		}
+		if err := video.WriteSample(media.Sample{Data: data, Duration: time.Second / fps}); err != nil {
 			return err
 		}
-		if n%3 != 0 {
-			continue
-		}
-		for range 5 { // 100 ms of sound
+		for ; n%3 == 0 && sounds < (time.Duration(n)+3)*time.Second/fps; sounds += 20 * time.Millisecond {
 			if err := audio.WriteSample(media.Sample{Data: append([]byte{0xfc}, make([]byte, 119)...), Duration: 20 * time.Millisecond}); err != nil {
 				return err
 			}
 		}
 	}
+	return json.NewEncoder(os.Stdout).Encode(Published{Frames: n, PLIs: plis.Load(), Nacks: nacks.Load()})
+}
+
+// only leaves one codec, and its retransmission, in the offer's video.
+func only(pc *webrtc.PeerConnection, mime string) error {
+	for _, t := range pc.GetTransceivers() {
+		if t.Kind() != webrtc.RTPCodecTypeVideo {
+			continue
+		}
+		all := t.Sender().GetParameters().Codecs
+		var left []webrtc.RTPCodecParameters
+		for _, c := range all {
+			if !strings.EqualFold(c.MimeType, mime) {
+				continue
+			}
+			left = append(left, c)
+			for _, repair := range all {
+				if repair.SDPFmtpLine == fmt.Sprintf("apt=%d", c.PayloadType) {
+					left = append(left, repair)
+				}
+			}
+		}
+		if err := t.SetCodecPreferences(left); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// Published is what became of a publication.
+type Published struct {
+	Frames int    // of video, that were sent
+	PLIs   uint64 // that came
+	Nacks  uint64 // packets that were asked for again
 }
 
 // picture makes up a frame.
