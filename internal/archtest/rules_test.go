@@ -93,6 +93,7 @@ var places = []place{
 	{path: "ingest/...", layer: extension},
 	{path: "record/...", layer: extension},
 	{path: "relay/...", layer: extension},
+	{path: "relay/whep", layer: extension, also: []string{"deliver/whep", "ingest/whip"}}, // whose clients it has
 	{path: "stream/transcode/...", layer: extension, also: []string{"stream/transcode"}},
 
 	{path: "api/access", layer: extension, also: []string{"auth/audit"}}, // before the handlers of every role
@@ -122,6 +123,8 @@ var modules = []module{
 	{"github.com/goccy/go-yaml", []layer{leaf}},
 	{"github.com/golang-jwt/jwt/v5", []layer{extension}},
 	{"github.com/jackc/pgx/v5", []layer{extension}},
+	{"github.com/nats-io/nats-server/v2", []layer{extension}},
+	{"github.com/nats-io/nats.go", []layer{extension, host}},
 	{"github.com/prometheus/client_golang", []layer{control}},
 	{"github.com/redis/go-redis/v9", []layer{extension, control, host}},
 	{"github.com/thesyncim/gopus", []layer{extension}},
