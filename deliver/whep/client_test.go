@@ -20,9 +20,11 @@ func TestClient(t *testing.T) {
 			}
 			require.NoError(t, err)
 			f := serve(t, pc, &Transport{Full: c.full})
-			f.live(t, "live/a")
+			p := f.live(t, "live/a")
 			saw, _ := f.play(t, "/live/a")
 			saw(0)
+			_, sent, _ := p.Stream().Latency.Snapshot()
+			require.NotZero(t, sent, "how long frames were here is known")
 		})
 	}
 }

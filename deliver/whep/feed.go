@@ -207,9 +207,21 @@ func (f *feed) follow(ctx context.Context, sub *stream.Subscriber, only stream.K
 			frames = slices.DeleteFunc(frames, func(fr *stream.Frame) bool { return fr.Track.Kind() != only })
 		}
 		f.out.Cut(frames)
+		f.observe(frames)
 		clear(batch[:n])
 		if err != nil {
 			return
+		}
+	}
+}
+
+// observe notes how long frames that have been sent were here.
+func (f *feed) observe(frames []*stream.Frame) {
+	now := time.Now()
+	for _, fr := range frames {
+		if n := f.out.Viewers(fr.Track.Kind()); n > 0 {
+			f.source.stream.Latency.Observe(now.Sub(fr.Arrived()), n)
+			f.hub.Latency.Observe(now.Sub(fr.Arrived()), n)
 		}
 	}
 }

@@ -146,6 +146,16 @@ func (f *Feed) Remove(s *Session) {
 	}
 }
 
+// Viewers returns how many sessions get tracks of a kind.
+func (f *Feed) Viewers(k stream.Kind) int {
+	if k != stream.Audio && k != stream.Video {
+		return 0
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.viewers[k-1])
+}
+
 // End ends the sessions of all viewers: the stream is over.
 func (f *Feed) End() {
 	f.mu.Lock()
