@@ -36,6 +36,7 @@ type webrtcResult struct {
 	viewers   int
 	connected int
 	starved   int
+	latency   []float64 // from the hub to the socket, p50 and p99 in ms; empty: it does not say
 }
 
 // runWebRTC measures WHEP, beside a forwarder on pion/webrtc.
@@ -82,7 +83,7 @@ func runWebRTC(ctx context.Context, args []string, _ io.Reader, out, log io.Writ
 	defer b.family.Close()
 	fmt.Fprintf(out, "%s. bench webrtc %s\n\n", machineFacts(), strings.Join(args, " "))
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "server\tviewers\tprofile\tµs of CPU a packet\tms a player-second\tms a session set up\tKB RSS a viewer\tstarved\tnot connected")
+	fmt.Fprintln(t, "server\tviewers\tprofile\tµs of CPU a packet\tms a player-second\tms a session set up\tKB RSS a viewer\tms in the server, p50 / p99\tstarved\tnot connected")
 	for _, viewers := range strings.Split(b.viewers, ",") {
 		n, err := strconv.Atoi(viewers)
 		if err != nil || n < 1 {
@@ -94,20 +95,23 @@ func runWebRTC(ctx context.Context, args []string, _ io.Reader, out, log io.Writ
 				if err != nil {
 					return err
 				}
-				name := "pion/webrtc forwarder"
+				name, latency := "pion/webrtc forwarder", "–"
 				if ours {
 					name = "runnel"
 				}
-				fmt.Fprintf(t, "%s\t%d\t%s\t%.2f\t%.2f\t%.1f\t%.0f\t%d\t%d\n", name, n, profile,
+				if len(r.latency) == 2 {
+					latency = fmt.Sprintf("%.2f / %.2f", r.latency[0], r.latency[1])
+				}
+				fmt.Fprintf(t, "%s\t%d\t%s\t%.2f\t%.2f\t%.1f\t%.0f\t%s\t%d\t%d\n", name, n, profile,
 					float64(r.cpu.Microseconds())/max(r.packets*b.window.Seconds(), 1), r.cpu.Seconds()*1000/b.window.Seconds()/float64(n),
-					r.setup.Seconds()*1000, r.rss, r.starved, n-r.connected)
+					r.setup.Seconds()*1000, r.rss, latency, r.starved, n-r.connected)
 			}
 		}
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "\n- one WHIP publisher of %.1f Mbit/s of H.264, made up, and Opus; viewers are pion/webrtc's, in one process. CPU is the server process's, user and system, on loopback, where a send includes the receiver's side of UDP. Starved: less than four fifths of what the best viewer got.\n", float64(b.bitrate)/1e6)
+	fmt.Fprintf(out, "\n- one WHIP publisher of %.1f Mbit/s of H.264, made up, and Opus; viewers are pion/webrtc's, in one process. CPU is the server process's, user and system, on loopback, where a send includes the receiver's side of UDP. In the server: from when a frame is whole to when it has been sent to all viewers. Starved: less than four fifths of what the best viewer got.\n", float64(b.bitrate)/1e6)
 	return nil
 }
 
@@ -121,6 +125,7 @@ func (b *webrtcBench) measure(ctx context.Context, ours bool, n int, profile str
 	if err != nil {
 		return r, err
 	}
+	figured := &server{stats: "http://" + web + "/stats.json"}
 	command := exec.Command(b.peer, "forward", "-http", web, "-udp", media)
 	whip, whep := "http://"+web+"/whip", "http://"+web+"/whep"
 	if ours {
@@ -183,12 +188,24 @@ func (b *webrtcBench) measure(ctx context.Context, ours bool, n int, profile str
 		return r, err
 	}
 	before := time.Since(begun) - b.settle
+	var earlier, later serverStats
+	if ours {
+		if earlier, err = figured.readStats(ctx); err != nil {
+			return r, err
+		}
+	}
 	if err := pause(ctx, b.window, server, publisher, viewers); err != nil {
 		return r, err
 	}
 	to, with, err := spent(server)
 	if err != nil {
 		return r, err
+	}
+	if ours {
+		if later, err = figured.readStats(ctx); err != nil {
+			return r, err
+		}
+		r.latency = later.since(earlier, 0.5, 0.99)
 	}
 	r.cpu, r.rss = to-from, float64(with-rss)/1024/float64(n)
 	// What the viewers cost as they came, without what they played and the publisher.

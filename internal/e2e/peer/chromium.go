@@ -130,11 +130,22 @@ func Eval[T any](t testing.TB, p *Page, script string) T {
 	return run(t, p, chromedp.Evaluate[T](script, chromedp.EvalAwaitPromise))
 }
 
-// Until waits until the JavaScript expression is true.
+// Until waits until the JavaScript expression is true. While the page loads it may
+// well fail: what it looks for is not there yet.
 func (p *Page) Until(t testing.TB, timeout time.Duration, condition string) {
 	t.Helper()
+	var failed error
+	defer func() {
+		if t.Failed() && failed != nil {
+			t.Logf("%s: %v", condition, failed)
+		}
+	}()
 	Eventually(t, timeout, condition, func() bool {
-		return Eval[bool](t, p, "Boolean("+condition+")")
+		ctx, cancel := context.WithTimeout(p.ctx, 30*time.Second)
+		defer cancel()
+		var ok bool
+		ok, failed = chromedp.Run(ctx, chromedp.Evaluate[bool]("Boolean("+condition+")", chromedp.EvalAwaitPromise))
+		return ok && failed == nil
 	})
 }
 
