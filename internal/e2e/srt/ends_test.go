@@ -285,7 +285,7 @@ func (w *wires) connect(t *testing.T, from, to end, n network, dataOnly bool, o 
 	var addr string
 	ready := make(chan struct{})
 	if listener.libsrt {
-		addr = freeUDP(t)
+		addr = peer.FreeAddr(t)
 		a = transmitter(t, "srt://"+addr+"?mode=listener"+o.query(), listener == from)
 		close(ready)
 	} else {
@@ -307,12 +307,4 @@ func (w *wires) connect(t *testing.T, from, to end, n network, dataOnly bool, o 
 		tx, rx = a, b
 	}
 	return tx.(sender), rx.(receiver), s
-}
-
-// freeUDP returns a loopback address for a listener of another program.
-func freeUDP(t *testing.T) string {
-	pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer pc.Close()
-	return pc.LocalAddr().String()
 }

@@ -8,6 +8,7 @@ import (
 	gosrt "github.com/datarhei/gosrt"
 	"github.com/stretchr/testify/require"
 
+	"github.com/runnel-media/runnel/internal/e2e/peer"
 	"github.com/runnel-media/runnel/internal/srt"
 )
 
@@ -83,7 +84,7 @@ func TestGosrt(t *testing.T) {
 		})
 		t.Run("listens, "+name, func(t *testing.T) {
 			t.Parallel()
-			l, err := gosrt.Listen("srt", freeUDP(t), goConfig(passphrase))
+			l, err := gosrt.Listen("srt", peer.FreeAddr(t), goConfig(passphrase))
 			require.NoError(t, err)
 			defer l.Close()
 			accepted := make(chan gosrt.Conn, 1)
