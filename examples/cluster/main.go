@@ -73,17 +73,25 @@ func run(ctx context.Context, args []string, stdout io.Writer, stdin io.Reader) 
 	if o.server == "" {
 		return o.all(ctx, args, stdout)
 	}
-	// Whoever started us holds the other end: we end with it.
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	// Whoever started us holds the other end: something there says to leave the
+	// cluster, and we end with it.
+	end, stop := context.WithCancel(ctx)
+	defer stop()
+	ctx, leave := context.WithCancel(end)
+	defer leave()
 	go func() {
-		defer cancel()
+		defer stop()
+		_, _ = stdin.Read(make([]byte, 1))
+		leave()
 		_, _ = io.Copy(io.Discard, stdin)
 	}()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("server", o.server)
 	for i, name := range names {
 		if name == o.server {
-			return o.serve(ctx, i, log)
+			return o.serve(ctx, i, log, func() {
+				fmt.Fprintln(stdout, "has left")
+				<-end.Done()
+			})
 		}
 	}
 	return fmt.Errorf("there is no server %q", o.server)
@@ -105,19 +113,19 @@ func (o *options) all(ctx context.Context, args []string, stdout io.Writer) erro
 	} else if o.dir, err = filepath.Abs(o.dir); err != nil {
 		return err
 	}
-	// The edges end first: they leave the registry while it is there.
-	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	// All leave the registry while it is there, and end then.
+	end, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	var wait, edges sync.WaitGroup
+	var wait, present sync.WaitGroup
 	say := &printer{w: stdout}
-	for i, name := range names {
-		until, group := later, &wait
-		if i >= origins {
-			until, group = ctx, &edges
-		}
-		group.Go(func() {
-			o.keep(until, name, say, func(started func(pid int)) error {
-				return child(until, self, append(args[:len(args):len(args)], "-server", name), started)
+	for _, name := range names {
+		present.Add(1)
+		left := sync.OnceFunc(present.Done)
+		wait.Go(func() {
+			defer left()
+			o.keep(ctx, name, say, func(started func(pid int)) error {
+				c := &child{leave: ctx, end: end, left: left}
+				return c.run(self, append(args[:len(args):len(args)], "-server", name), started)
 			})
 		})
 	}
@@ -125,7 +133,7 @@ func (o *options) all(ctx context.Context, args []string, stdout io.Writer) erro
 		say.line("%s", o.greeting())
 	}
 	<-ctx.Done()
-	edges.Wait()
+	present.Wait()
 	cancel()
 	wait.Wait()
 	return nil
@@ -166,10 +174,25 @@ func (o *options) ready(ctx context.Context) bool {
 	}
 }
 
-// child runs a server until it or ctx ends.
-func child(ctx context.Context, program string, args []string, started func(pid int)) error {
+// A child is a server, which leaves the registry when leave ends, says so, and
+// goes when end does.
+type child struct {
+	leave, end context.Context
+	left       func()
+}
+
+// Write takes what a child says: that it has left.
+func (c *child) Write(b []byte) (int, error) {
+	if c.leave.Err() != nil { // else somebody ended that one alone
+		c.left()
+	}
+	return len(b), nil
+}
+
+// run runs the server.
+func (c *child) run(program string, args []string, started func(pid int)) error {
 	cmd := exec.Command(program, args...)
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	cmd.Stdout, cmd.Stderr = c, os.Stderr
 	apart(cmd)
 	hold, err := cmd.StdinPipe()
 	if err != nil {
@@ -181,16 +204,20 @@ func child(ctx context.Context, program string, args []string, started func(pid 
 	started(cmd.Process.Pid)
 	done := make(chan struct{})
 	go func() {
+		defer hold.Close()
 		select {
-		case <-ctx.Done():
-			hold.Close() // which says to end
-			select {
-			case <-done:
-			case <-time.After(15 * time.Second):
-				_ = cmd.Process.Kill()
-			}
+		case <-c.leave.Done():
+		case <-done:
+			return
+		}
+		defer time.AfterFunc(15*time.Second, func() { _ = cmd.Process.Kill() }).Stop()
+		_, _ = io.WriteString(hold, "\n")
+		select {
+		case <-c.end.Done():
+			hold.Close()
 		case <-done:
 		}
+		<-done
 	}()
 	err = cmd.Wait()
 	close(done)

@@ -21,8 +21,9 @@ import (
 	"github.com/runnel-media/runnel/stream"
 )
 
-// serve runs server i until ctx ends.
-func (o *options) serve(ctx context.Context, i int, log *slog.Logger) error {
+// serve runs server i until ctx ends. It calls left when the server has left the
+// registry then, and keeps its NATS node for the others until that returns.
+func (o *options) serve(ctx context.Context, i int, log *slog.Logger, left func()) error {
 	conn, closeNode, err := o.registry(i, log)
 	if err != nil {
 		return err
@@ -51,7 +52,14 @@ func (o *options) serve(ctx context.Context, i int, log *slog.Logger) error {
 	done := make(chan struct{}, 2)
 	go func() { _ = r.Run(running); done <- struct{}{} }()
 	go func() { _ = out.Run(running); done <- struct{}{} }()
-	defer func() { leave(); <-done; <-done }()
+	defer func() {
+		leave()
+		<-done
+		<-done
+		if ctx.Err() != nil {
+			left()
+		}
+	}()
 
 	mux := http.NewServeMux()
 	mux.Handle(relay.PathPrefix, r)
@@ -76,10 +84,6 @@ func (o *options) serve(ctx context.Context, i int, log *slog.Logger) error {
 	case <-ctx.Done():
 	}
 	leave()
-	if i < origins {
-		// The others leave at the same time, which takes most of the nodes.
-		time.Sleep(500 * time.Millisecond)
-	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	err = errors.Join(err, ignore(in.Shutdown(drain)), ignore(out.Shutdown(drain)))

@@ -19,11 +19,7 @@ import (
 func TestOriginKilled(t *testing.T) {
 	t.Parallel()
 	peer.Need(t, "ffmpeg")
-	c := start(t, nil, func(int) string {
-		ports.Lock()
-		defer ports.Unlock()
-		return peer.FreeAddr(t)
-	})
+	c := start(t, nil, func(int) string { return freeAddr(t) })
 	publish(t, c.servers[1], "cam")
 	publish(t, c.servers[0], "other")
 	viewers := []*viewer{watch(t, c.edge(0), "cam"), watch(t, c.edge(1), "cam")}
@@ -90,6 +86,13 @@ func TestExample(t *testing.T) {
 
 // ports are given to one at a time: five in a row are not FreeAddr's next one.
 var ports sync.Mutex
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	ports.Lock()
+	defer ports.Unlock()
+	return peer.FreeAddr(t)
+}
 
 // fivePorts returns the first of five ports that are free.
 func fivePorts(t *testing.T) int {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"syscall"
 	"testing"
@@ -70,6 +71,8 @@ func newHosts(t *testing.T, n int) []*host {
 	return list
 }
 
+var lost = regexp.MustCompile(`counter packets (\d+)`)
+
 func ip(t *testing.T, h *host, args ...string) {
 	t.Helper()
 	command := append(append(h.enter(), "ip"), args...)
@@ -84,4 +87,27 @@ func (h *host) cut(t *testing.T, cut bool) {
 		state = "down"
 	}
 	ip(t, nil, "link", "set", h.link, state)
+}
+
+// lossy drops some of every hundred packets that arrive at the host from others,
+// by nobody's pattern. We are not others.
+func (h *host) lossy(t *testing.T, percent int) {
+	t.Helper()
+	for _, rule := range []string{
+		"add table inet loss",
+		"add chain inet loss arriving { type filter hook input priority 0 ; }",
+		fmt.Sprint("add rule inet loss arriving ip saddr 10.77.0.0/24 ip saddr != 10.77.0.254 ip saddr != ", h.addr,
+			" numgen random mod 100 < ", percent, " counter drop"),
+	} {
+		peer.Run(t, time.Minute, "nsenter", append(h.enter()[1:], peer.Need(t, "nft"), rule)...)
+	}
+	t.Cleanup(func() {
+		out, _, err := peer.Try(t, time.Minute, "nsenter", append(h.enter()[1:], "nft", "list table inet loss")...)
+		m := lost.FindStringSubmatch(string(out))
+		if err != nil || m == nil || m[1] == "0" {
+			t.Errorf("nothing was lost on the way to %s: %v %s", h.addr, err, out)
+			return
+		}
+		t.Logf("%s packets to %s were lost", m[1], h.addr)
+	})
 }

@@ -12,3 +12,5 @@ func newHosts(t *testing.T, _ int) []*host {
 }
 
 func (h *host) cut(*testing.T, bool) {}
+
+func (h *host) lossy(*testing.T, int) {}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +19,10 @@ import (
 var lab *peer.Lab
 
 func TestMain(m *testing.M) {
+	if spec := os.Getenv(asNode); spec != "" {
+		fmt.Fprintln(os.Stderr, serveNode(spec))
+		os.Exit(1)
+	}
 	enter()
 	os.Exit(peer.Main(m, &lab, 2))
 }
@@ -62,6 +67,9 @@ func (s *server) up() {
 // client asks what is answered at once.
 var client = &http.Client{Timeout: 10 * time.Second}
 
+// looker asks for what may not be there yet, which a server waits for.
+var looker = &http.Client{Timeout: time.Second}
+
 // A cluster is three origins that keep the registry and two edges.
 type cluster struct{ servers []*server }
 
@@ -74,10 +82,23 @@ const (
 // listener.
 func start(t *testing.T, hosts []*host, addr func(server int) string) *cluster {
 	t.Helper()
+	return startAt(t, hosts, addr, nil)
+}
+
+// startAt is start, where nodes are those of the registry if the origins are not
+// to keep it.
+func startAt(t *testing.T, hosts []*host, addr func(server int) string, nodes []*node) *cluster {
+	t.Helper()
 	c := &cluster{}
 	var nats, peers []string
-	for i := range origins {
-		nats, peers = append(nats, addr(i)), append(peers, addr(i))
+	if nodes != nil {
+		for _, n := range nodes {
+			nats = append(nats, n.Listen)
+		}
+	} else {
+		for i := range origins {
+			nats, peers = append(nats, addr(i)), append(peers, addr(i))
+		}
 	}
 	for i := range origins + edges {
 		s := &server{t: t, rtmp: addr(i), http: addr(i)}
@@ -88,7 +109,7 @@ func start(t *testing.T, hosts []*host, addr func(server int) string) *cluster {
 		if hosts != nil {
 			s.host = hosts[i]
 		}
-		if i < origins {
+		if i < origins && nodes == nil {
 			s.args = append(s.args, "-cluster", "embedded", "-cluster-listen", nats[i], "-cluster-peer-listen", peers[i], "-cluster-dir", t.TempDir())
 			for n := range origins {
 				if n != i {
@@ -96,7 +117,7 @@ func start(t *testing.T, hosts []*host, addr func(server int) string) *cluster {
 				}
 			}
 		} else {
-			s.args = append(s.args, "-cluster", "nats://"+nats[0]+",nats://"+nats[1]+",nats://"+nats[2])
+			s.args = append(s.args, "-cluster", "nats://"+strings.Join(nats, ",nats://"))
 		}
 		s.start()
 		c.servers = append(c.servers, s)
@@ -131,7 +152,7 @@ func publish(t *testing.T, s *server, name string) *publisher {
 	}
 	peer.Eventually(t, time.Minute, name+" at "+s.http, func() bool {
 		again()
-		r, err := client.Get("http://" + s.http + "/live/" + name + ".flv")
+		r, err := looker.Get("http://" + s.http + "/live/" + name + ".flv")
 		if err != nil {
 			return false
 		}
@@ -152,6 +173,8 @@ func (p *publisher) stop() {
 type viewer struct {
 	mu     sync.Mutex
 	frames int
+	last   time.Time
+	pause  time.Duration // the longest between frames
 	done   chan struct{}
 }
 
@@ -187,7 +210,21 @@ func (v *viewer) Write(*stream.Frame) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.frames++
+	now := time.Now()
+	if !v.last.IsZero() {
+		v.pause = max(v.pause, now.Sub(v.last))
+	}
+	v.last = now
 	return nil
+}
+
+// longest returns the longest time without a frame since it was asked last.
+func (v *viewer) longest() time.Duration {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	pause := v.pause
+	v.pause = 0
+	return pause
 }
 
 func (v *viewer) count() int {

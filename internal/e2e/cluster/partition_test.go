@@ -12,20 +12,31 @@ import (
 	"github.com/runnel-media/runnel/internal/e2e/peer"
 )
 
+// long skips the test unless long runs are asked for.
+func long(t *testing.T) {
+	t.Helper()
+	if os.Getenv("RUNNEL_SOAK") != "1" {
+		t.Skip("a long run: RUNNEL_SOAK=1 asks for it")
+	}
+}
+
+// portsAt returns what gives out addresses at hosts.
+func portsAt(hosts []*host) func(server int) string {
+	port := 20000
+	return func(server int) string {
+		port++
+		return net.JoinHostPort(hosts[server].addr, strconv.Itoa(port))
+	}
+}
+
 // TestSoakPartition: one of three origins, on hosts of their own, is cut off for
 // 10 s. It keeps its publishers and takes no new ones; one of its publishers that
 // goes elsewhere takes its stream along; edges go on with both.
 func TestSoakPartition(t *testing.T) {
-	if os.Getenv("RUNNEL_SOAK") != "1" {
-		t.Skip("a long run: RUNNEL_SOAK=1 asks for it")
-	}
+	long(t)
 	peer.Need(t, "ffmpeg")
 	hosts := newHosts(t, origins+edges)
-	port := 20000
-	c := start(t, hosts, func(server int) string {
-		port++
-		return net.JoinHostPort(hosts[server].addr, strconv.Itoa(port))
-	})
+	c := start(t, hosts, portsAt(hosts))
 	clip := lab.Clip(t, peer.AV)
 	there := func(name string) *peer.Process { // an encoder at the host that is cut off
 		args := append(hosts[1].enter(), peer.Need(t, "ffmpeg"), "-v", "error", "-re", "-stream_loop", "-1", "-i", clip,
