@@ -142,12 +142,20 @@ const pruneRetries = 100
 // Remove has pruned it meanwhile: MkdirAll may have seen that it was there, and then
 // that it was not.
 func (d *Dir) mkdir(root *os.Root, dir string) (err error) {
-	for range pruneRetries {
+	for n := range pruneRetries {
 		if err = root.MkdirAll(dir, d.dirMode()); !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
 			break
 		}
+		pruneWait(n)
 	}
 	return err
+}
+
+// pruneWait lets a Remove come to its end that was stopped in the middle of it.
+func pruneWait(tried int) {
+	if tried > 10 {
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // Open implements stream.Storage.
@@ -345,7 +353,7 @@ func (w *dirWriter) Close() error {
 
 // move puts the file into its place.
 func (w *dirWriter) move() (err error) {
-	for range pruneRetries {
+	for n := range pruneRetries {
 		if err = w.root.Rename(w.temp, w.name); !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
@@ -353,6 +361,7 @@ func (w *dirWriter) move() (err error) {
 		if err := w.dir.mkdir(w.root, path.Dir(w.name)); err != nil {
 			return err
 		}
+		pruneWait(n)
 	}
 	if err != nil || !w.dir.Sync {
 		return err
