@@ -82,7 +82,7 @@ func (n *node) packaged(name string) (s *screen, stop func()) {
 				}
 				p, err := pack.Playlist(ctx, r, hls.Directives{}, netip.Addr{})
 				if err != nil {
-					s.bad = append(s.bad, err.Error())
+					s.fault(err.Error())
 					continue
 				}
 				for _, fault := range reloads[r].Add(time.Time{}, p.Text) {
@@ -90,12 +90,32 @@ func (n *node) packaged(name string) (s *screen, stop func()) {
 					if s.lossy && (strings.Contains(text, "a part lasts") || strings.Contains(text, "hinted at")) {
 						continue // a picture stays until the next comes, and we look once a segment
 					}
-					s.bad = append(s.bad, fmt.Sprintf("%v: %v\n%s", r, fault, p.Text))
+					s.fault(fmt.Sprintf("%v: %v\n%s", r, fault, p.Text))
 				}
 			}
 		}
 	}()
 	return s, func() { cancel(); <-done }
+}
+
+func (s *screen) fault(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bad = append(s.bad, text)
+}
+
+// faults returns what was wrong so far.
+func (s *screen) faults() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.bad)
+}
+
+// of returns the segments that there were of a rendition, by number.
+func (s *screen) of(r hls.Rendition) map[uint64]*hls.Segment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.segs[r])
 }
 
 // numbers returns the Media Sequence Numbers that there were of a rendition.
@@ -111,7 +131,7 @@ func (s *screen) numbers(r hls.Rendition) []uint64 {
 func agree(t *testing.T, a, b *screen, from uint64) (common int) {
 	t.Helper()
 	for _, s := range []*screen{a, b} {
-		require.Empty(t, s.bad, s.name)
+		require.Empty(t, s.faults(), s.name)
 	}
 	for _, r := range []hls.Rendition{hls.Video, hls.Audio, hls.TS} {
 		theirs := b.numbers(r)
@@ -119,7 +139,7 @@ func agree(t *testing.T, a, b *screen, from uint64) (common int) {
 			if i == 0 || len(theirs) == 0 || n <= theirs[0] || n < from {
 				continue // the first of either
 			}
-			x, y := a.segs[r][n], b.segs[r][n]
+			x, y := a.of(r)[n], b.of(r)[n]
 			if x == nil || y == nil {
 				continue
 			}
@@ -178,7 +198,7 @@ func TestEdgesAgree(t *testing.T) {
 		require.GreaterOrEqual(t, agree(t, a, b, 0), 11)
 		require.GreaterOrEqual(t, agree(t, b, c, 0), 8)
 		require.Equal(t, uint64(4), c.numbers(hls.Video)[0], "it begins with the first cut that it sees")
-		require.Equal(t, 2*time.Second, c.segs[hls.Video][4].Duration, "and with a whole segment")
+		require.Equal(t, 2*time.Second, c.of(hls.Video)[4].Duration, "and with a whole segment")
 	})
 }
 
@@ -210,7 +230,7 @@ func TestCutsTravel(t *testing.T) {
 		cancel()
 		<-pushed
 		require.GreaterOrEqual(t, agree(t, x, y, 0), 4)
-		for n, segment := range x.segs[hls.Video] {
+		for n, segment := range x.of(hls.Video) {
 			require.Equal(t, 3*time.Second, segment.Duration, "segment %d", n)
 		}
 	})
@@ -244,7 +264,7 @@ func TestEdgesAgreeWhenThePublisherReturns(t *testing.T) {
 		require.GreaterOrEqual(t, agree(t, a, b, from), 6)
 		require.GreaterOrEqual(t, agree(t, a, c, from), 5)
 		broken := 0
-		for _, x := range a.segs[hls.Video] {
+		for _, x := range a.of(hls.Video) {
 			if x.Discontinuity {
 				broken++
 			}
@@ -280,7 +300,7 @@ func TestEdgesAgreeAfterALoss(t *testing.T) {
 				require.GreaterOrEqual(t, agree(t, b, c, back), 5)
 				gaps := 0
 				for _, n := range b.numbers(hls.Video) {
-					if x := b.segs[hls.Video][n]; x.Gap {
+					if x := b.of(hls.Video)[n]; x.Gap {
 						gaps++
 					}
 				}
@@ -312,12 +332,12 @@ func TestCountGoesOn(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		defer again.publish("live/cam", 0)()
 		time.Sleep(10 * time.Second)
-		require.Empty(t, a.bad)
+		require.Empty(t, a.faults())
 		numbers := a.numbers(hls.Video)
 		require.GreaterOrEqual(t, len(numbers), 13)
 		for i, n := range numbers {
 			require.Equal(t, numbers[0]+uint64(i), n)
-			require.False(t, a.segs[hls.Video][n].Gap)
+			require.False(t, a.of(hls.Video)[n].Gap)
 		}
 	})
 }
